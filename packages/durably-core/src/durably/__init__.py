@@ -1,0 +1,1 @@
+"""Durable, resumable async jobs on the database you already have."""

@@ -1,0 +1,3 @@
+"""A dashboard and an HTTP interface for Durably's jobs."""
+
+__all__: list[str] = []
