@@ -1,0 +1,1 @@
+"""The tests of what is shipped: wheels, sdists, and an installation of core alone."""
