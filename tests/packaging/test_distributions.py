@@ -1,5 +1,6 @@
 """What the sdists and wheels hold and say of themselves."""
 
+import importlib
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
@@ -69,3 +70,8 @@ def test_a_companion_ships_its_own_package_and_nothing_else(name: str, wheels: d
     with ZipFile(wheels[name]) as archive:
         tops = {file.split("/")[0] for file in archive.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {package}
+
+
+@pytest.mark.parametrize("name", ["durably_web", "durably_testing"])
+def test_a_companion_can_be_imported(name: str) -> None:
+    assert importlib.import_module(name).__all__ == []
