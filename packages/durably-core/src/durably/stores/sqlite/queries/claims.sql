@@ -1,0 +1,44 @@
+-- From ready to running. `durably_runs_timed` tells what must be looked at, `durably_runs_ready` what may be taken.
+
+-- :name earliest_timer
+SELECT timer_at FROM durably_runs WHERE timer_at IS NOT NULL ORDER BY timer_at LIMIT 1;
+
+-- :name is_job_ready
+SELECT 1 FROM durably_runs WHERE job_name = :job_name AND ready = 1 LIMIT 1;
+
+-- :name due_timers
+SELECT seq, status, lease_owner FROM durably_runs WHERE timer_at <= :now ORDER BY timer_at, seq LIMIT :limit;
+
+-- :name ready_runs
+SELECT rank, seq, crashes FROM durably_runs
+WHERE job_name = :job_name AND ready = 1
+ORDER BY rank, seq LIMIT :limit;
+
+-- :name claim_run
+-- The guard is the truth about keys; `ready` is only the way to find candidates.
+UPDATE durably_runs SET
+  status = 'running',
+  ready = 0,
+  holds_key = (concurrency_key IS NOT NULL),
+  lease_owner = :worker_id,
+  lease_expires_at = :expires_at,
+  timer_at = :expires_at,
+  lease_generation = lease_generation + 1,
+  started_at = coalesce(started_at, :now),
+  updated_at = :now,
+  change = :change
+WHERE seq = :seq AND status = 'pending' AND ready = 1 AND NOT EXISTS (
+  SELECT 1 FROM durably_runs AS holder
+  WHERE holder.key_scope = durably_runs.key_scope AND holder.concurrency_key = durably_runs.concurrency_key
+    AND holder.holds_key = 1 AND holder.seq <> durably_runs.seq
+);
+
+-- :name find_key
+SELECT key_scope, concurrency_key FROM durably_runs WHERE seq = :seq;
+
+-- :name steps_of_run
+SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error
+FROM durably_steps WHERE run_seq = :seq ORDER BY position;
+
+-- :name last_log_sequence
+SELECT coalesce(max(sequence), 0) FROM durably_logs WHERE run_seq = :seq;

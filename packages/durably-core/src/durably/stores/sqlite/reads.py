@@ -1,0 +1,75 @@
+"""Looking at runs, steps, logs and workers."""
+
+from collections.abc import Sequence
+
+from durably.models import TERMINAL_STATUSES, Disposition, LogEntry, Run, Step, WorkerInfo
+from durably.stores.base import RunFilter
+from durably.stores.sqlite.listing import compose_count, compose_list
+from durably.stores.sqlite.queries import load
+from durably.stores.sqlite.rows import to_log_entry, to_run, to_step, to_worker
+from durably.stores.sqlite.session import Session, Values
+
+SQL = load("reads")
+
+
+def get_run(session: Session, run_id: str, *, disposition: Disposition | None = None) -> Run | None:
+    """The run as it stands now."""
+    row = session.row(SQL["get_run"], {"run_id": run_id})
+    return None if row is None else to_run(row, disposition=disposition)
+
+
+def run_at(session: Session, seq: int) -> Run:
+    """The run in this place, which the caller knows to exist."""
+    row = session.row(SQL["get_run_at"], {"seq": seq})
+    assert row is not None
+    return to_run(row)
+
+
+def list_runs(
+    session: Session, filter: RunFilter, limit: int | None, offset: int, before: int | None
+) -> Sequence[Run]:
+    """A page of runs, the newest first."""
+    statement, values = compose_list(filter, limit=limit, offset=offset, before=before)
+    runs = [to_run(row) for row in session.rows(statement, values)]
+    # The statement chooses the rows in this order but does not promise to give them so.
+    return sorted(runs, key=lambda run: run.position, reverse=True)
+
+
+def count_runs(session: Session, filter: RunFilter, cap: int) -> int:
+    """How many match, up to `cap`."""
+    statement, values = compose_count(filter, cap=cap)
+    row = session.row(statement, values)
+    assert row is not None
+    count: int = row[0]
+    return count
+
+
+def list_changes(session: Session, after: int, limit: int) -> Sequence[Run]:
+    """Runs in the order of their latest changes."""
+    return [to_run(row) for row in session.rows(SQL["list_changes"], {"after": after, "limit": limit})]
+
+
+def settled(session: Session, run_ids: Sequence[str]) -> Sequence[str]:
+    """Those that have ended or do not exist."""
+    ended: list[str] = []
+    for run_id in run_ids:
+        row = session.row(SQL["find_status"], {"run_id": run_id})
+        if row is None or row["status"] in TERMINAL_STATUSES:
+            ended.append(run_id)
+    return ended
+
+
+def list_steps(session: Session, run_id: str, after: int) -> Sequence[Step]:
+    """Steps that changed after a sequence number, in the order of their positions."""
+    return [to_step(row) for row in session.rows(SQL["list_steps"], {"run_id": run_id, "after": after})]
+
+
+def list_logs(session: Session, run_id: str, after: int, limit: int | None) -> Sequence[LogEntry]:
+    """Log lines after a sequence number."""
+    values: Values = {"run_id": run_id, "after": after, "limit": -1 if limit is None else limit}
+    return [to_log_entry(row) for row in session.rows(SQL["list_logs"], values)]
+
+
+def list_workers(session: Session) -> Sequence[WorkerInfo]:
+    """Every worker, the oldest first."""
+    return [to_worker(row) for row in session.rows(SQL["list_workers"])]

@@ -1,0 +1,104 @@
+"""One connection and the transaction it is in."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from durably.stores.sqlite.queries import load
+
+Value: TypeAlias = str | int | float | None
+Values: TypeAlias = Mapping[str, Value]
+
+SQL = load("clock")
+NOTHING: Values = {}
+
+
+class Session:
+    """A connection, the present instant, and the counters of the transaction it is in.
+
+    The counters (the change number, and the instant that ranks are made of) are read at most once
+    and written at most once in a transaction, however many verbs share it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
+        self.connection = connection
+        self.now = 0.0
+        self._clock = clock
+        self._change: int | None = None
+        self._instant = 0.0
+        self._after_commit: list[Callable[[], None]] = []
+
+    def tell_time(self) -> None:
+        """Let `now` be the present; it stands still until the next call."""
+        self.now = self._clock()
+
+    def begin(self) -> None:
+        """Open a transaction that may write.
+
+        Immediate, because a transaction that begins by reading cannot wait for the write lock: it
+        fails at once when another process has written meanwhile.
+        """
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.tell_time()
+
+    def commit(self) -> None:
+        """Commit, then do what was put off until the commit."""
+        if self._change is not None:
+            self.connection.execute(SQL["write_clock"], {"change": self._change, "instant": self._instant})
+        self.connection.execute("COMMIT")
+        put_off, self._after_commit = self._after_commit, []
+        self._change = None
+        for action in put_off:
+            action()
+
+    def rollback(self) -> None:
+        """Leave the transaction, if there still is one.
+
+        After a full disk or an interrupt SQLite has rolled back already, and a second ROLLBACK
+        would hide the error that matters.
+        """
+        self._change = None
+        self._after_commit.clear()
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Have something done once this transaction is committed; never if it is rolled back."""
+        self._after_commit.append(action)
+
+    def next_change(self) -> int:
+        """The number of the next change in the store."""
+        self._read_counters()
+        assert self._change is not None
+        self._change += 1
+        return self._change
+
+    def instant(self) -> float:
+        """The present, but never before an instant this store has given already."""
+        self._read_counters()
+        self._instant = max(self._instant, self.now)
+        return self._instant
+
+    def run(self, statement: str, values: Values = NOTHING) -> int:
+        """Execute; answers how many rows changed."""
+        return self.connection.execute(statement, values).rowcount
+
+    def rows(self, statement: str, values: Values = NOTHING) -> Sequence[sqlite3.Row]:
+        """Execute and fetch everything."""
+        rows: list[sqlite3.Row] = self.connection.execute(statement, values).fetchall()
+        return rows
+
+    def row(self, statement: str, values: Values = NOTHING) -> sqlite3.Row | None:
+        """Execute and fetch the first row.
+
+        All rows are fetched: a statement that is not read to its end would stay open, and in the
+        way of the COMMIT.
+        """
+        rows = self.rows(statement, values)
+        return rows[0] if rows else None
+
+    def _read_counters(self) -> None:
+        if self._change is None:
+            row = self.row(SQL["read_clock"])
+            assert row is not None
+            self._change, self._instant = row

@@ -1,0 +1,57 @@
+"""What a person does to runs: cancel, retry, delete, purge."""
+
+from durably.stores.base import Transition
+from durably.stores.sqlite.keys import key_of, settle_key
+from durably.stores.sqlite.queries import load
+from durably.stores.sqlite.reads import get_run
+from durably.stores.sqlite.session import Session, Value
+
+SQL = load("transitions")
+
+
+def cancel(session: Session, run_id: str, token: str) -> Transition:
+    """pending, running or waiting → cancelled."""
+    if _was_applied(session, run_id, token):
+        return Transition(applied=True, run=get_run(session, run_id))
+    row = session.row(SQL["cancel_run"], _values(session, run_id, token))
+    settle_key(session, key_of(row))
+    return Transition(applied=row is not None, run=get_run(session, run_id))
+
+
+def retry(session: Session, run_id: str, token: str) -> Transition:
+    """failed or cancelled → pending, without the steps whose failure ended the run."""
+    before = get_run(session, run_id)
+    if before is None or _was_applied(session, run_id, token):
+        return Transition(applied=before is not None, run=before)
+    row = session.row(SQL["retry_run"], _values(session, run_id, token))
+    if row is not None:
+        for name in before.error.steps if before.error else ():
+            session.run(SQL["drop_step"], {"seq": row["seq"], "name": name})
+        settle_key(session, key_of(row))
+    return Transition(applied=row is not None, run=get_run(session, run_id))
+
+
+def delete(session: Session, run_id: str) -> Transition:
+    """Remove a run that has ended; answers it as it was."""
+    before = get_run(session, run_id)
+    return Transition(applied=session.run(SQL["delete_run"], {"run_id": run_id}) > 0, run=before)
+
+
+def nothing_to_purge(session: Session, older_than: float) -> int | None:
+    """0 if no run ended that long ago."""
+    found = session.row(SQL["is_purge_due"], {"before": session.now - older_than})
+    return 0 if found is None else None
+
+
+def purge(session: Session, older_than: float, limit: int) -> int:
+    """Remove runs that ended long ago, the oldest first; answers how many."""
+    return session.run(SQL["purge_runs"], {"before": session.now - older_than, "limit": limit})
+
+
+def _was_applied(session: Session, run_id: str, token: str) -> bool:
+    row = session.row(SQL["find_token"], {"run_id": run_id})
+    return row is not None and row["last_token"] == token
+
+
+def _values(session: Session, run_id: str, token: str) -> dict[str, Value]:
+    return {"run_id": run_id, "token": token, "now": session.now, "change": session.next_change()}

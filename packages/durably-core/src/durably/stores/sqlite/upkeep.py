@@ -1,0 +1,118 @@
+"""What the writer's thread does between batches: listen for other processes, keep the log short."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from durably.environment import Environment
+from durably.errors import StoreUnavailableError
+from durably.stores.sqlite.presence import try_lock
+from durably.stores.sqlite.session import Session
+
+FILE_CHECK_EVERY = 1.0
+"""Seconds between two looks at whether the database's file is still the one we opened."""
+
+CHECKPOINT_ROWS = 4000
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+"""What the log may grow by before it is written back into the database."""
+
+CHECKPOINT_GAP = 0.25
+"""Seconds between two checkpoints, whichever process makes them."""
+
+
+class Upkeep:
+    """Called every few milliseconds on the writer's thread, outside of any transaction."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        session: Session,
+        path: str,
+        *,
+        changed: Callable[[], None],
+        replaced: Callable[[StoreUnavailableError], None],
+    ) -> None:
+        self._environment = environment
+        self._connection = session.connection
+        self._path = Path(path)
+        self._log = Path(f"{path}-wal")
+        self._changed = changed
+        self._replaced = replaced
+        self._seen_version = self._data_version()
+        self._file = _identity(self._path)
+        self._file_checked_at = environment.monotonic()
+        self._rows_at_checkpoint = self._connection.total_changes
+        self._bytes_at_checkpoint = self._log_bytes()
+
+    def __call__(self) -> None:
+        """Do what is due."""
+        # A read of one word in shared memory. Only on this connection: it then tells of every commit
+        # but our own; on another one it would tell of ours as well.
+        version = self._data_version()
+        if version != self._seen_version:
+            self._seen_version = version
+            self._changed()
+        now = self._environment.monotonic()
+        if now - self._file_checked_at >= FILE_CHECK_EVERY:
+            self._file_checked_at = now
+            self._check_file()
+        self._maybe_checkpoint()
+
+    def _data_version(self) -> int:
+        version: int = self._connection.execute("PRAGMA data_version").fetchall()[0][0]
+        return version
+
+    def _check_file(self) -> None:
+        if self._file is not None and _identity(self._path) != self._file:
+            self._replaced(
+                StoreUnavailableError(
+                    f"{self._path}: the database file was deleted or replaced while it was open; "
+                    "put it back, or restart this process to use the new one"
+                )
+            )
+
+    def _maybe_checkpoint(self) -> None:
+        rows = self._connection.total_changes
+        grown = rows - self._rows_at_checkpoint >= CHECKPOINT_ROWS
+        if not grown and self._log_bytes() - self._bytes_at_checkpoint < CHECKPOINT_BYTES:
+            return
+        if self._checkpoint():
+            self._rows_at_checkpoint = rows
+            self._bytes_at_checkpoint = self._log_bytes()
+
+    def _checkpoint(self) -> bool:
+        """Write the log back, if no other process is just doing so or has just done so.
+
+        Two checkpoints back to back beside a commit could corrupt the database before SQLite
+        3.51.3. Source: https://sqlite.org/wal.html, "The WAL-reset bug".
+        """
+        mark = self._path.with_name(f"{self._path.name}-workers") / "checkpoint.lock"
+        try:
+            mark.parent.mkdir(mode=0o700, exist_ok=True)
+            handle = os.open(mark, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            return True
+        try:
+            now = self._environment.now()
+            if abs(now - os.fstat(handle).st_mtime) < CHECKPOINT_GAP or not try_lock(handle):
+                return False
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            os.utime(handle, (now, now))
+        finally:
+            os.close(handle)
+        return True
+
+    def _log_bytes(self) -> int:
+        try:
+            return self._log.stat().st_size
+        except OSError:
+            return 0
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
