@@ -1,0 +1,72 @@
+"""What the users of an instance may set."""
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+from durably.environment import Environment
+from durably.errors import ConfigurationError
+from durably.jobs import AnyJob
+from durably.models import Durability, Seconds
+from durably.options import Limits, WorkerOptions, seconds, whole
+
+MOST_SLOTS = 1000
+
+
+class DurablyOptions(TypedDict, total=False):
+    """Options of `Durably`; durations are seconds or timedeltas."""
+
+    polling_interval: Seconds
+    """How often a worker looks for work without having been woken. Default 1."""
+    heartbeat_interval: Seconds
+    """How often it renews its leases. Default 5; at most half of `stale_threshold`."""
+    stale_threshold: Seconds
+    """The length of a lease: a silent worker's runs are taken over after it. Default 30."""
+    max_concurrent_runs: int
+    """Runs that one worker executes at a time, 1 to 1000. Default 10."""
+    max_crashes: int
+    """Worker deaths in a row, without a new checkpoint, after which a run is failed. Default 5."""
+    retain: Seconds | None
+    """Delete ended runs after this time. Default None: never."""
+    durability: Durability
+    """`disk` (default): an acknowledged write survives a power cut. `process`: only a crash."""
+    worker: bool
+    """False for a process that triggers and looks, but executes nothing. Default True."""
+    jobs: Iterable[AnyJob]
+    """Definitions to register at once."""
+    limits: Limits
+    """The largest payloads."""
+    environment: Environment
+    """Clocks, ids, tasks and threads; for simulations."""
+
+
+def worker_options(options: DurablyOptions) -> WorkerOptions:
+    """The worker's part of an instance's options.
+
+    Raises:
+        ConfigurationError: One of them cannot be used; says what is allowed.
+    """
+    unknown = options.keys() - DurablyOptions.__annotations__.keys()
+    if unknown:
+        raise ConfigurationError(
+            f"unknown option {min(unknown)!r}; there are: {', '.join(sorted(DurablyOptions.__annotations__))}"
+        )
+    heartbeat = seconds(options.get("heartbeat_interval", 5.0), "heartbeat_interval")
+    lease = seconds(options.get("stale_threshold", 30.0), "stale_threshold")
+    if heartbeat > lease / 2:
+        raise ConfigurationError(
+            f"heartbeat_interval ({heartbeat:g} s) must be at most half of stale_threshold "
+            f"({lease:g} s), or a single late heartbeat loses every lease"
+        )
+    durability = options.get("durability", "disk")
+    if durability not in ("disk", "process"):
+        raise ConfigurationError(f"durability must be 'disk' or 'process', not {durability!r}")
+    retain = options.get("retain")
+    return WorkerOptions(
+        polling_interval=seconds(options.get("polling_interval", 1.0), "polling_interval"),
+        heartbeat_interval=heartbeat,
+        lease_seconds=lease,
+        slots=whole(options.get("max_concurrent_runs", 10), "max_concurrent_runs", least=1, most=MOST_SLOTS),
+        max_crashes=whole(options.get("max_crashes", 5), "max_crashes", least=1, most=1000),
+        retain=None if retain is None else seconds(retain, "retain"),
+        limits=options.get("limits", Limits()),
+    )

@@ -1,0 +1,409 @@
+"""One execution of one run: its lease, its checkpoints, and the step context of its job."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from durably.bus import Bus
+from durably.codec import Codec
+from durably.environment import Environment, ThreadPool
+from durably.errors import (
+    DuplicateStepError,
+    NestedStepError,
+    StepFailed,
+    StepOutsideRunError,
+    StoreError,
+    ValidationError,
+)
+from durably.events import (
+    LogWritten,
+    RunProgressed,
+    StepCancelled,
+    StepCompleted,
+    StepFailedEvent,
+    StepStarted,
+    WorkerError,
+)
+from durably.failures import describe
+from durably.insistence import insist
+from durably.journal import Journal, Page
+from durably.lifecycle import Interruption
+from durably.models import LogEntry
+from durably.options import Limits
+from durably.stores.base import Answer, Claim, StepRecord, Store
+
+T = TypeVar("T")
+
+LONGEST_NAME = 200
+RESERVED = frozenset("/[]")
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentStep:
+    """The step whose body this task or thread is in."""
+
+    execution: "Execution"
+    name: str
+    attempt: int
+
+
+current_execution: ContextVar["Execution | None"] = ContextVar("durably_execution", default=None)
+current_step: ContextVar[CurrentStep | None] = ContextVar("durably_step", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What an execution needs around it."""
+
+    store: Store
+    bus: Bus
+    environment: Environment
+    threads: ThreadPool
+    limits: Limits
+
+
+class Execution:
+    """A claimed run in the hands of this worker, from claim to verdict.
+
+    Guarantees that no step's body starts, and nothing is written, past the lease's deadline on the
+    monotonic clock; and that once it was interrupted, every further step call raises
+    CancelledError, whatever the job did with the first one.
+    """
+
+    def __init__(
+        self, claim: Claim, engine: Engine, *, deadline: float, journal_filled: Callable[[], None]
+    ) -> None:
+        self.run = claim.run
+        self.lease = claim.lease
+        self.deadline = deadline
+        """The monotonic instant at which the lease runs out unless it is renewed."""
+        self.interruption: Interruption | None = None
+        self.has_ended = False
+        self.root: asyncio.Task[object] | None = None
+        self.working: set[Future[object]] = set()
+        """Plain functions of this run that have not returned."""
+        self.journal = Journal(claim.last_sequence, filled=journal_filled)
+        self.is_suspect = claim.suspect
+        self._engine = engine
+        self._steps = {step.name: step for step in claim.steps}
+        self._unused = {step.name for step in claim.steps if step.status != "running"}
+        self._positions = max((step.position for step in claim.steps), default=0)
+        self._called: dict[str, str] = {}
+        self._branches: set[asyncio.Task[object]] = set()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an earlier execution left checkpoints."""
+        return bool(self._steps)
+
+    # Ending it
+
+    def interrupt(self, why: Interruption) -> None:
+        """End the execution from outside; the first reason stays.
+
+        Only the root task is cancelled: in a child, a TaskGroup would take the cancellation for
+        its own and complete normally (S1).
+        """
+        if self.interruption is None and not self.has_ended:
+            self.interruption = why
+            if self.root is not None:
+                self.root.cancel()
+
+    def end(self) -> int:
+        """Refuse every further call and cancel the branches left over; answers how many."""
+        self.has_ended = True
+        left = [branch for branch in self._branches if not branch.done()]
+        for branch in left:
+            branch.cancel()
+        return len(left)
+
+    def require_live(self) -> None:
+        """Refuse if the execution has ended, was interrupted, or has outlived its lease."""
+        if self.interruption is None and self._engine.environment.monotonic() >= self.deadline:
+            self.interrupt("lost")
+        if self.interruption is not None:
+            raise asyncio.CancelledError(f"run {self.run.id}: {self.interruption}")
+        if self.has_ended or current_execution.get() is not self:
+            raise StepOutsideRunError(self.run.id)
+
+    # Steps
+
+    def enter(self, name: str, call_site: str) -> None:
+        """Take note of a call of a step.
+
+        Raises:
+            ValidationError: The name cannot be used.
+            NestedStepError, DuplicateStepError: As `StepContext.run`.
+        """
+        _check_name(name)
+        step = current_step.get()
+        if step is not None and step.execution is self:
+            raise NestedStepError(name, step.name)
+        if name in self._called:
+            raise DuplicateStepError(name, self._called[name], call_site)
+        self._called[name] = call_site
+
+    def recall(self, name: str) -> StepRecord | None:
+        """The step's checkpoint, if it has one.
+
+        Raises:
+            StepFailed: The checkpoint is a failure.
+        """
+        known = self._steps.get(name)
+        if known is None or known.status == "running":
+            return None
+        self._unused.discard(name)
+        if known.error is not None:
+            error = known.error
+            raise StepFailed(name, error.type, error.message, known.attempt)
+        return known
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether checkpoints are left that the job has not come to again."""
+        return bool(self._unused)
+
+    async def perform(self, name: str, body: Callable[[], object], codec: Codec[object]) -> object:
+        """Execute the body and commit what came of it.
+
+        Raises:
+            StepFailed: The body raised or its result cannot be stored; that is committed.
+        """
+        self._unused.clear()
+        started = self._started(name)
+        task = asyncio.current_task()
+        if task is not None and task is not self.root:
+            self._branches.add(task)
+        token = current_step.set(CurrentStep(self, name, started.attempt))
+        try:
+            self.journal.step_started(started)
+            if self.is_suspect:
+                # If this body kills the process, the row says which one it was.
+                await self.flush(started_before=started.started_at)
+            self._publish_start(started)
+            self.require_live()
+            try:
+                value = await self._call(body)
+                text, value = codec.encode(
+                    value, what=f"the result of step {name!r}", limit=self._engine.limits.payload_bytes
+                )
+            except Exception as error:
+                await self._fail(started, error)
+                raise AssertionError from error  # never reached: _fail raises
+            await self._complete(started, text, value)
+            return value
+        except asyncio.CancelledError:
+            self._publish_cancel(started)
+            raise
+        finally:
+            self.journal.step_ended(name)
+            current_step.reset(token)
+            if task is not None:
+                self._branches.discard(task)
+
+    def _started(self, name: str) -> StepRecord:
+        left_running = self._steps.get(name)
+        if left_running is None:
+            self._positions += 1
+        return StepRecord(
+            name=name,
+            status="running",
+            position=self._positions if left_running is None else left_running.position,
+            attempt=1 if left_running is None else left_running.attempt + 1,
+            sequence=self.journal.number(),
+            started_at=self._engine.environment.now(),
+        )
+
+    async def _call(self, body: Callable[[], object]) -> object:
+        if not _is_async(body):
+            future = self._engine.threads.submit(partial(_without_stop_iteration, body))
+            self.working.add(future)
+            future.add_done_callback(self.working.discard)
+            result = await asyncio.wrap_future(future)
+        else:
+            result = body()
+        return await result if inspect.isawaitable(result) else result
+
+    async def _complete(self, started: StepRecord, text: str, value: object) -> None:
+        environment, run = self._engine.environment, self.run
+        now = environment.now()
+        record = StepRecord(
+            name=started.name,
+            status="completed",
+            position=started.position,
+            attempt=started.attempt,
+            sequence=self.journal.number(),
+            started_at=started.started_at,
+            completed_at=now,
+            result_json=text,
+        )
+        await self._save(record)
+        self.is_suspect = False
+        if self._engine.bus.wants("step:complete"):
+            self._engine.bus.publish(
+                StepCompleted(
+                    run_id=run.id,
+                    job_name=run.job_name,
+                    labels=run.labels,
+                    step_name=record.name,
+                    attempt=record.attempt,
+                    output=value,
+                    duration=max(0.0, now - started.started_at),
+                )
+            )
+
+    async def _fail(self, started: StepRecord, error: Exception) -> None:
+        environment, run = self._engine.environment, self.run
+        now = environment.now()
+        failure = describe(error)
+        record = StepRecord(
+            name=started.name,
+            status="failed",
+            position=started.position,
+            attempt=started.attempt,
+            sequence=self.journal.number(),
+            started_at=started.started_at,
+            completed_at=now,
+            error=failure,
+        )
+        await self._save(record)
+        self._engine.bus.publish(
+            StepFailedEvent(
+                run_id=run.id,
+                job_name=run.job_name,
+                labels=run.labels,
+                step_name=record.name,
+                attempt=record.attempt,
+                error=failure,
+                duration=max(0.0, now - started.started_at),
+            )
+        )
+        raise StepFailed(record.name, failure.type, failure.message, record.attempt) from error
+
+    # Writing
+
+    async def _save(self, record: StepRecord) -> None:
+        """Commit the step's end together with the notes of the moment.
+
+        Raises:
+            asyncio.CancelledError: The run is no longer ours, or could not be written in time.
+        """
+        page = self.journal.page()
+        await self._write(
+            "checkpoint", lambda: self._engine.store.save_step(self.lease, record, page.notes), page
+        )
+
+    async def flush(self, *, started_before: float) -> None:
+        """Write what the journal holds, steps that started after this instant excepted.
+
+        Raises:
+            asyncio.CancelledError: As `_save`.
+        """
+        page = self.journal.full_page(started_before=started_before)
+        if page.notes:
+            await self._write("notes", lambda: self._engine.store.note(self.lease, page.notes), page)
+
+    async def _write(
+        self, context: str, write: Callable[[], Coroutine[object, object, Answer]], page: Page
+    ) -> None:
+        try:
+            answer = await self.insist(context, write)
+        except StoreError:
+            # Not the job's error: let the run go, so that it resumes once the store is well.
+            answer = "lost"
+        if answer != "applied":
+            self.interrupt(answer)
+            raise asyncio.CancelledError(f"run {self.run.id}: {answer}")
+        self.publish_page(page)
+
+    async def insist(self, context: str, write: Callable[[], Coroutine[object, object, T]]) -> T:
+        """Write, again and again while the store is in trouble, as long as the lease lasts.
+
+        Raises:
+            StoreError: The trouble outlasted the lease, or will not pass.
+        """
+        if self._engine.environment.monotonic() >= self.deadline:
+            self.interrupt("lost")
+            raise asyncio.CancelledError(f"run {self.run.id}: lost")
+        return await insist(
+            write,
+            until=lambda: self.deadline,
+            environment=self._engine.environment,
+            report=partial(self.report, context),
+        )
+
+    def report(self, context: str, error: BaseException) -> None:
+        """Tell of trouble that is not the job's."""
+        self._engine.bus.publish(WorkerError(context=context, error=error, run_id=self.run.id))
+
+    # Telling
+
+    def publish_page(self, page: Page) -> None:
+        """Tell of notes that are committed now."""
+        bus, run = self._engine.bus, self.run
+        for entry in page.entries:
+            if isinstance(entry, LogEntry):
+                bus.publish(
+                    LogWritten(
+                        run_id=run.id,
+                        job_name=run.job_name,
+                        labels=run.labels,
+                        level=entry.level,
+                        message=entry.message,
+                        fields=entry.fields,
+                        step_name=entry.step_name,
+                    )
+                )
+            else:
+                bus.publish(
+                    RunProgressed(run_id=run.id, job_name=run.job_name, labels=run.labels, progress=entry)
+                )
+
+    def _publish_start(self, step: StepRecord) -> None:
+        if self._engine.bus.wants("step:start"):
+            run = self.run
+            self._engine.bus.publish(
+                StepStarted(
+                    run_id=run.id,
+                    job_name=run.job_name,
+                    labels=run.labels,
+                    step_name=step.name,
+                    attempt=step.attempt,
+                )
+            )
+
+    def _publish_cancel(self, step: StepRecord) -> None:
+        run = self.run
+        self._engine.bus.publish(
+            StepCancelled(
+                run_id=run.id,
+                job_name=run.job_name,
+                labels=run.labels,
+                step_name=step.name,
+                attempt=step.attempt,
+            )
+        )
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not RESERVED.isdisjoint(name):
+        raise ValidationError(f"{name!r} is no step name: use 1 to {LONGEST_NAME} characters without / [ ]")
+
+
+def _is_async(fn: Callable[..., object]) -> bool:
+    while isinstance(fn, partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+
+
+def _without_stop_iteration(body: Callable[[], object]) -> object:
+    # A future refuses StopIteration as an exception and would never be done.
+    try:
+        return body()
+    except StopIteration as error:
+        raise RuntimeError("the step's function raised StopIteration") from error

@@ -1,0 +1,132 @@
+"""A job as one instance knows it: what to trigger and to look at."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from typing_extensions import Unpack
+
+from durably.inline import run_inline
+from durably.jobs import JobDefinition
+from durably.models import Run, RunResult, RunStatus, Seconds
+from durably.options import TriggerOptions, trigger_options
+from durably.runs import Runs, Wish, run_filter, typed
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem(Generic[In]):
+    """One run of a batch that has options of its own."""
+
+    input: In
+    options: TriggerOptions = field(default_factory=TriggerOptions)
+
+
+class JobHandle(Generic[In, Out]):
+    """A registered job; `Durably.register` and `@durably.job` give it."""
+
+    def __init__(self, definition: JobDefinition[In, Out], runs: Runs) -> None:
+        self.definition = definition
+        self._runs = runs
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.definition.name
+
+    async def trigger(self, input: In, /, **options: Unpack[TriggerOptions]) -> Run[In, Out]:
+        """Store a run to be executed by whatever worker is free.
+
+        Once this returns the run is committed and will not be lost. Safe to repeat with an
+        `idempotency_key`: `run.disposition` says whether this call `created` it or found it
+        (`idempotent`).
+
+        Raises:
+            ValidationError: The input or an option does not fit; nothing was stored.
+            StoreError: The database is in trouble; with an idempotency key, simply try again.
+        """
+        return (await self._runs.enqueue(self.definition, [Wish(input, trigger_options(options))]))[0]
+
+    async def trigger_and_wait(
+        self, input: In, /, *, timeout: Seconds | None = None, **options: Unpack[TriggerOptions]
+    ) -> RunResult[Out]:
+        """Trigger and wait for the output, wherever the run is executed.
+
+        Args:
+            input: As `trigger`.
+            timeout: How long to wait; the run goes on all the same. None waits for ever.
+            **options: As `trigger`.
+
+        Raises:
+            ValidationError, StoreError: As `trigger`.
+            RunFailedError, RunCancelledError: The run ended so.
+            RunNotFoundError: It was deleted meanwhile.
+            WaitTimeoutError: It did not end in time.
+        """
+        run = await self.trigger(input, **options)
+        done = typed(self.definition, await self._runs.wait(run.id, timeout=timeout))
+        return RunResult(
+            id=run.id,
+            output=self.definition.output_codec.decode(
+                done.output_json or "null", what=f"the output of run {run.id}"
+            ),
+            disposition=run.disposition or "created",
+        )
+
+    async def batch_trigger(
+        self, items: Iterable[In | BatchItem[In]], /, **options: Unpack[TriggerOptions]
+    ) -> list[Run[In, Out]]:
+        """Store many runs in one transaction, all or none, in order.
+
+        Every input is validated before anything is stored.
+
+        Args:
+            items: Inputs, or `BatchItem`s with options of their own beside the common ones.
+            **options: For all of them.
+
+        Raises:
+            ValidationError, StoreError: As `trigger`; nothing was stored.
+        """
+        wishes = [
+            Wish(item.input, trigger_options(TriggerOptions(**{**options, **item.options})))
+            if isinstance(item, BatchItem)
+            else Wish(item, trigger_options(options))
+            for item in items
+        ]
+        return await self._runs.enqueue(self.definition, wishes)
+
+    async def get_run(self, run_id: str, /) -> Run[In, Out] | None:
+        """A run of this job; None if there is none, or if it is another job's."""
+        run = await self._runs.get(run_id)
+        return None if run is None or run.job_name != self.name else typed(self.definition, run)
+
+    async def get_runs(
+        self,
+        *,
+        status: RunStatus | Iterable[RunStatus] | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        before: int | None = None,
+    ) -> list[Run[In, Out]]:
+        """This job's runs, newest first; see `Durably.get_runs`."""
+        runs = await self._runs.list(
+            run_filter(status, self.name, labels), limit=limit, offset=offset, before=before
+        )
+        return [typed(self.definition, run) for run in runs]
+
+    async def run_inline(self, input: In, /) -> Out:
+        """Execute the job's function here and now, without a store: for unit tests and debuggers.
+
+        Nothing is stored, nothing is retried, an exception is raised as it is. Steps are called in
+        place, and their results take the trip through storage that they would take in a run.
+
+        Raises:
+            ValidationError: The input does not fit.
+        """
+        return await run_inline(self.definition, input)

@@ -1,0 +1,186 @@
+"""Jobs: what to do, as definitions that know no instance."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, TypeAlias, TypeVar, cast, get_type_hints, overload
+
+from durably.codec import Codec, codec_for
+from durably.errors import ConfigurationError, JobAlreadyRegisteredError, JobNotFoundError
+from durably.steps import StepContext
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+JobFunction: TypeAlias = Callable[[StepContext, In], Awaitable[Out]]
+
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+
+
+class JobDefinition(Generic[In, Out]):
+    """A named job: its function and the types of its input and output.
+
+    Immutable; equal only to itself. Make one with `define_job` or `@job`.
+    """
+
+    __slots__ = ("doc", "function", "input_codec", "name", "output_codec")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        function: JobFunction[In, Out],
+        input_codec: Codec[In],
+        output_codec: Codec[Out],
+    ) -> None:
+        if not JOB_NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} is no job name: use 1–200 letters, digits and . _ : -, "
+                "beginning with a letter or digit"
+            )
+        self.name = name
+        self.function = function
+        self.input_codec = input_codec
+        self.output_codec = output_codec
+        self.doc = inspect.getdoc(function)
+
+    def __repr__(self) -> str:
+        return f"<JobDefinition {self.name}>"
+
+
+@overload
+def define_job(
+    *, name: str, input: type[In], output: type[Out], run: JobFunction[In, Out]
+) -> JobDefinition[In, Out]: ...
+@overload
+def define_job(
+    *, name: str, input: type[In], output: None = None, run: JobFunction[In, None]
+) -> JobDefinition[In, None]: ...
+def define_job(
+    *,
+    name: str,
+    input: type[In],
+    output: type[Out] | None = None,
+    run: JobFunction[In, Out] | JobFunction[In, None],
+) -> JobDefinition[In, Out] | JobDefinition[In, None]:
+    """Define a job from its parts.
+
+    Args:
+        name: Unique in an instance; runs find their job by it, so it outlives deploys.
+        input: The type of the input: a pydantic model, or anything pydantic can validate.
+        output: The type of the output; leave it out for a job that answers None.
+        run: The function: `async def run(step, input)`.
+
+    Raises:
+        ConfigurationError: The name or a type cannot be used.
+    """
+    _require_async(run, name)
+    return JobDefinition[In, Out](
+        name=name,
+        function=cast("JobFunction[In, Out]", run),
+        input_codec=codec_for(input),
+        output_codec=cast("Codec[Out]", codec_for(output if output is not None else type(None))),
+    )
+
+
+@overload
+def job(function: JobFunction[In, Out], /) -> JobDefinition[In, Out]: ...
+@overload
+def job(
+    function: None = None, /, *, name: str | None = None
+) -> Callable[[JobFunction[In, Out]], JobDefinition[In, Out]]: ...
+def job(
+    function: JobFunction[In, Out] | None = None, /, *, name: str | None = None
+) -> JobDefinition[In, Out] | Callable[[JobFunction[In, Out]], JobDefinition[In, Out]]:
+    """Make an async function a job: the name from the function, the types from its annotations.
+
+    `import_csv` becomes `import-csv` unless `name` says otherwise.
+
+    Raises:
+        ConfigurationError: The function is not `async def f(step, input: In) -> Out`.
+    """
+    if function is None:
+        return lambda function: definition_of(function, name=name)
+    return definition_of(function, name=name)
+
+
+def definition_of(function: JobFunction[In, Out], *, name: str | None) -> JobDefinition[In, Out]:
+    """The definition that a function's name and annotations make.
+
+    Raises:
+        ConfigurationError: As `job`.
+    """
+    own_name: str = getattr(function, "__name__", "job")
+    _require_async(function, own_name)
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 2:
+        raise ConfigurationError(
+            f"job {own_name!r} must take exactly (step, input), it takes ({', '.join(parameters)})"
+        )
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise ConfigurationError(
+            f"the annotations of job {own_name!r} cannot be resolved ({error}); define its types at "
+            "module level, or use define_job(input=…, output=…)"
+        ) from None
+    for needed in (parameters[1], "return"):
+        if needed not in hints:
+            raise ConfigurationError(
+                f"job {own_name!r} has no annotation for {needed!r}; "
+                "write async def f(step: StepContext, input: In) -> Out"
+            )
+    return JobDefinition[In, Out](
+        name=name or own_name.strip("_").replace("_", "-"),
+        function=function,
+        input_codec=codec_for(hints[parameters[1]]),
+        output_codec=codec_for(hints["return"]),
+    )
+
+
+def _require_async(function: Callable[..., object], name: str) -> None:
+    if not inspect.iscoroutinefunction(function):
+        raise ConfigurationError(f"job {name!r} must be an async function")
+
+
+AnyJob: TypeAlias = JobDefinition[object, object]
+
+
+class Registry:
+    """The jobs that an instance knows, by name."""
+
+    def __init__(self) -> None:
+        # Of many types; whoever takes one out knows it by its name only.
+        self._definitions: dict[str, AnyJob] = {}
+
+    def add(self, definition: JobDefinition[In, Out], /) -> None:
+        """Know this job from now on; the same definition again changes nothing.
+
+        Raises:
+            JobAlreadyRegisteredError: Another definition has the name.
+        """
+        one = cast("AnyJob", definition)
+        if self._definitions.setdefault(one.name, one) is not one:
+            raise JobAlreadyRegisteredError(definition.name)
+
+    def find(self, name: str, /) -> AnyJob | None:
+        """The definition of this name, if there is one."""
+        return self._definitions.get(name)
+
+    def require(self, name: str, /) -> AnyJob:
+        """The definition of this name.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise JobNotFoundError(name)
+        return definition
+
+    def names(self) -> tuple[str, ...]:
+        """Every name."""
+        return tuple(self._definitions)
+
+    def __iter__(self) -> Iterator[AnyJob]:
+        return iter(self._definitions.values())

@@ -1,0 +1,67 @@
+"""The state machine of a run: which transitions there are, and the verdict over an execution.
+
+Pure. The stores' guards are held against `TRANSITIONS` by a test.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, assert_never
+
+from durably.models import TERMINAL_STATUSES, RunStatus
+
+Verb: TypeAlias = Literal[
+    "claim", "complete", "fail", "release", "reclaim", "park", "cancel", "retry", "delete"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """From which states a verb may move a run, and where to; None: the run is gone."""
+
+    sources: frozenset[RunStatus]
+    target: RunStatus | None
+
+
+TRANSITIONS: Mapping[Verb, Transition] = {
+    "claim": Transition(frozenset({"pending"}), "running"),
+    "complete": Transition(frozenset({"running"}), "completed"),
+    "fail": Transition(frozenset({"running"}), "failed"),
+    "release": Transition(frozenset({"running"}), "pending"),
+    "reclaim": Transition(frozenset({"running"}), "pending"),
+    "park": Transition(frozenset({"running"}), "failed"),
+    "cancel": Transition(frozenset({"pending", "running", "waiting"}), "cancelled"),
+    "retry": Transition(frozenset({"failed", "cancelled"}), "pending"),
+    "delete": Transition(TERMINAL_STATUSES, None),
+}
+
+Interruption: TypeAlias = Literal["cancelled", "lost", "stopping"]
+"""Why an execution was ended from outside: a person cancelled the run, the lease is gone, or the
+worker is being stopped."""
+
+Ending: TypeAlias = Literal["returned", "raised"]
+"""How the job's coroutine ended."""
+
+Verdict: TypeAlias = Literal["complete", "fail", "release", "abandon"]
+
+
+def verdict(interruption: Interruption | None, ending: Ending) -> Verdict:
+    """What to write about an execution that has ended.
+
+    The interruption decides, not the coroutine: a job that swallows the cancellation and returns
+    has not completed (S2). Losing a lease writes nothing: the run is somebody else's (promise 8).
+    """
+    match interruption:
+        case "lost":
+            return "abandon"
+        case "cancelled" | "stopping":
+            return "release"
+        case None:
+            match ending:
+                case "returned":
+                    return "complete"
+                case "raised":
+                    return "fail"
+                case _:
+                    assert_never(ending)
+        case _:
+            assert_never(interruption)

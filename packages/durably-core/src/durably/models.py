@@ -1,0 +1,210 @@
+"""The values everything else is made of: runs, steps, logs, workers.
+
+All of them are frozen. Payloads (input, output, results, errors) stay out of `repr`,
+because a repr ends up in logs and payloads are private.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Generic, Literal, TypeAlias
+
+from pydantic import TypeAdapter
+from typing_extensions import TypeVar
+
+RunStatus: TypeAlias = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
+StepStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
+Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
+LogLevel: TypeAlias = Literal["info", "warning", "error"]
+WorkerState: TypeAlias = Literal["active", "draining", "lost"]
+Durability: TypeAlias = Literal["disk", "process"]
+
+Seconds: TypeAlias = float | timedelta
+"""A duration: seconds as a number, or a timedelta."""
+
+TERMINAL_STATUSES: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
+
+InputT = TypeVar("InputT", covariant=True, default=object)
+OutputT = TypeVar("OutputT", covariant=True, default=object)
+T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come, as its job last said with `step.progress`."""
+
+    current: float
+    total: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunError:
+    """Why a run or a step failed, as text: exceptions are never rebuilt from storage."""
+
+    type: str
+    """The exception's class name, qualified by its module unless it is a builtin."""
+    message: str = field(repr=False)
+    traceback: str | None = field(default=None, repr=False)
+    """The traceback's text, without local variables."""
+    steps: tuple[str, ...] = ()
+    """The failed steps whose failure ended the run; `retry` clears exactly these."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyKey:
+    """A concurrency key with a scope.
+
+    Of the runs that share a key at most one executes at a time, in order. A key belongs to its
+    job, unless `shared` lets it span every job that uses the same name.
+    """
+
+    name: str
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Generic[InputT, OutputT]):
+    """One execution of a job: a snapshot of its row at the moment it was read."""
+
+    id: str
+    job_name: str
+    status: RunStatus
+    labels: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+    """When its state or progress last changed; a checkpoint alone does not move it."""
+    position: int
+    """The run's place in the order of creation; a cursor for `get_runs(before=…)`."""
+    change: int
+    """Rises with each change of any run in the store; a cursor for `get_changes(after=…)`."""
+    input_json: str = field(repr=False)
+    output_json: str | None = field(default=None, repr=False)
+    error: RunError | None = None
+    progress: Progress | None = None
+    idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    is_key_shared: bool = False
+    """Whether the concurrency key spans jobs."""
+    priority: int = 0
+    due_at: datetime | None = None
+    """The instant before which it does not start: its `run_at`, or creation plus `delay`."""
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    """When it became completed, failed or cancelled."""
+    completed_step_count: int = 0
+    crashes: int = 0
+    """Worker deaths in a row without a new checkpoint."""
+    lease_owner: str | None = None
+    lease_expires_at: datetime | None = None
+    lease_generation: int = 0
+    """The fencing token: raised at every claim, over the run's whole life."""
+    disposition: Disposition | None = None
+    """What `trigger` did to get this run; None on a run that was merely read."""
+    _read_input: Callable[[str], InputT] = field(default=json.loads, repr=False, compare=False)
+    _read_output: Callable[[str], OutputT] = field(default=json.loads, repr=False, compare=False)
+
+    @property
+    def input(self) -> InputT:
+        """The input, validated by the job's input type where the job is known.
+
+        Raises:
+            StoredValueError: The stored input does not fit the job's present type.
+        """
+        return self._read_input(self.input_json)
+
+    @property
+    def output(self) -> OutputT | None:
+        """The output, validated by the job's output type where the job is known.
+
+        None until the run is completed.
+
+        Raises:
+            StoredValueError: The stored output does not fit the job's present type.
+        """
+        return None if self.output_json is None else self._read_output(self.output_json)
+
+    def output_as(self, type_: type[T]) -> T:
+        """Validate the stored output as `type_`, whatever the job says it is.
+
+        Raises:
+            pydantic.ValidationError: It does not fit, or there is no output yet.
+        """
+        return TypeAdapter(type_).validate_json(self.output_json or "null")
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run has ended: completed, failed or cancelled."""
+        return self.status in TERMINAL_STATUSES
+
+    def typed(self, read_input: Callable[[str], In], read_output: Callable[[str], Out]) -> "Run[In, Out]":
+        """The same run, its payloads read by these functions."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values |= {"_read_input": read_input, "_read_output": read_output}
+        # Not `Run[In, Out](…)`: a frozen class with slots refuses the attribute that would set.
+        run: Run[In, Out] = Run(**values)
+        return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult(Generic[OutputT]):
+    """What `trigger_and_wait` answers: a run that completed, and its output."""
+
+    id: str
+    output: OutputT
+    disposition: Disposition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One named step of a run, as stored."""
+
+    name: str
+    status: StepStatus
+    """`running` is shown, never relied upon: a crash may leave it behind."""
+    position: int
+    """Its place in the order in which the run's steps first started."""
+    attempt: int
+    sequence: int
+    """The per-run sequence number of its latest change (shared with the run's logs)."""
+    started_at: datetime
+    completed_at: datetime | None = None
+    result_json: str | None = field(default=None, repr=False)
+    error: RunError | None = None
+
+    @property
+    def result(self) -> object:
+        """The stored result as plain JSON values; None unless completed."""
+        return None if self.result_json is None else json.loads(self.result_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One line that a job wrote with `step.log`."""
+
+    sequence: int
+    """Its number in the run, given by the run's owner; rises, may skip."""
+    level: LogLevel
+    message: str = field(repr=False)
+    fields: Mapping[str, object] = field(repr=False)
+    step_name: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """A worker as its row in the store shows it."""
+
+    id: str
+    host: str
+    pid: int
+    state: WorkerState
+    slots: int
+    running: int
+    """Runs it holds a lease on now."""
+    jobs: tuple[str, ...]
+    started_at: datetime
+    heartbeat_at: datetime

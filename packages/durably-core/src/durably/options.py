@@ -1,0 +1,187 @@
+"""Settings and how they are checked. Everything comes out in plain seconds and strings."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeAlias, TypedDict
+
+from durably.errors import ConfigurationError, DurablyError, ValidationError
+from durably.models import ConcurrencyKey, Seconds
+
+LONGEST_KEY = 512
+LONGEST_LABEL = 255
+HIGHEST_PRIORITY = 1_000_000
+LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The largest values that are stored, in bytes of JSON text."""
+
+    payload_bytes: int = 1_048_576
+    log_bytes: int = 65_536
+
+
+class TriggerOptions(TypedDict, total=False):
+    """Options of `trigger`."""
+
+    idempotency_key: str
+    """With the job's name it names the run: a second trigger answers the first one's run."""
+    concurrency_key: str | ConcurrencyKey
+    """Runs that share it execute one at a time, in order."""
+    labels: Mapping[str, str]
+    """To find it by; keys of letters, digits and `._/-`. They never change."""
+    priority: int
+    """Each point lets it pass runs triggered up to a minute earlier. Default 0."""
+    delay: Seconds
+    """Do not start it before this time has passed."""
+    run_at: datetime
+    """Do not start it before this instant (timezone-aware)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How a worker works; times in seconds."""
+
+    polling_interval: float = 1.0
+    heartbeat_interval: float = 5.0
+    lease_seconds: float = 30.0
+    slots: int = 10
+    max_crashes: int = 5
+    retain: float | None = None
+    limits: Limits = Limits()
+
+
+Problem: TypeAlias = type[DurablyError]
+
+
+def seconds(value: object, what: str, *, problem: Problem = ConfigurationError) -> float:
+    """A positive duration in seconds.
+
+    Raises:
+        DurablyError: As `problem`: it is not a finite number above 0, nor such a timedelta.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
+        raise problem(f"{what} must be a positive number of seconds or a timedelta, not {value!r}")
+    return float(number)
+
+
+def whole(value: object, what: str, *, least: int, most: int) -> int:
+    """A whole number within bounds.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigurationError(f"{what} must be a whole number from {least} to {most}, not {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """The options of one trigger, checked."""
+
+    idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    is_key_shared: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0
+    delay: float | None = None
+    run_at: float | None = None
+
+
+def trigger_options(options: TriggerOptions) -> Trigger:
+    """Check the options of a trigger.
+
+    Raises:
+        ValidationError: One of them cannot be used; `fields` names it.
+    """
+    unknown = options.keys() - TriggerOptions.__annotations__.keys()
+    if unknown:
+        raise ValidationError(
+            f"unknown trigger option {min(unknown)!r}; "
+            f"there are: {', '.join(sorted(TriggerOptions.__annotations__))}",
+            fields=sorted(unknown),
+        )
+    concurrency_key = options.get("concurrency_key")
+    is_shared = isinstance(concurrency_key, ConcurrencyKey) and concurrency_key.shared
+    if isinstance(concurrency_key, ConcurrencyKey):
+        concurrency_key = concurrency_key.name
+    if options.get("delay") is not None and options.get("run_at") is not None:
+        raise ValidationError("give either delay or run_at, not both", fields=("delay", "run_at"))
+    return Trigger(
+        idempotency_key=_key(options.get("idempotency_key"), "idempotency_key"),
+        concurrency_key=_key(concurrency_key, "concurrency_key"),
+        is_key_shared=is_shared,
+        labels=labels(options.get("labels")),
+        priority=_priority(options.get("priority", 0)),
+        delay=_delay(options.get("delay")),
+        run_at=_instant(options.get("run_at"), "run_at"),
+    )
+
+
+def labels(value: Mapping[str, str] | None) -> dict[str, str]:
+    """Check labels, or a filter over them.
+
+    Raises:
+        ValidationError: A key or a value cannot be used.
+    """
+    checked = dict(value or {})
+    given: Iterable[tuple[object, object]] = checked.items()
+    for key, text in given:
+        if not isinstance(key, str) or not LABEL_KEY.fullmatch(key):
+            raise ValidationError(
+                f"labels: {key!r} is no label key: use 1–255 letters, digits and . _ / -",
+                fields=("labels",),
+            )
+        if not isinstance(text, str) or len(text) > LONGEST_LABEL or not _is_text(text):
+            raise ValidationError(
+                f"labels: the value of {key!r} must be a string of at most {LONGEST_LABEL} characters",
+                fields=(f"labels.{key}",),
+            )
+    return checked
+
+
+def _key(value: object, what: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_KEY or not _is_text(value):
+        raise ValidationError(f"{what} must be a string of 1 to {LONGEST_KEY} characters", fields=(what,))
+    return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether every database takes it: no lone surrogates, no NUL."""
+    return "\x00" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _priority(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > HIGHEST_PRIORITY:
+        raise ValidationError(
+            f"priority must be a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}",
+            fields=("priority",),
+        )
+    return value
+
+
+def _delay(value: object) -> float | None:
+    if value is None or value == 0 or value == timedelta(0):
+        return None
+    try:
+        return seconds(value, "delay", problem=ValidationError)
+    except ValidationError as error:
+        raise ValidationError(str(error), fields=("delay",)) from None
+
+
+def _instant(value: object, what: str) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise ValidationError(
+            f"{what} must be a datetime with a timezone, e.g. datetime.now(timezone.utc)",
+            fields=(what,),
+        )
+    return value.timestamp()

@@ -1,0 +1,340 @@
+"""What people and programs do with runs, short of executing them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from durably.bus import Bus
+from durably.doorbell import Doorbell
+from durably.environment import Environment
+from durably.errors import (
+    ConflictError,
+    NotStorableError,
+    RunCancelledError,
+    RunFailedError,
+    RunNotFoundError,
+    StoredValueError,
+    StoreError,
+    ValidationError,
+    WaitTimeoutError,
+)
+from durably.events import (
+    RunCancelled,
+    RunDeleted,
+    RunEvent,
+    RunRetried,
+    RunTriggered,
+    WorkerError,
+)
+from durably.insistence import insist
+from durably.jobs import JobDefinition, Registry
+from durably.lifecycle import TRANSITIONS
+from durably.models import Run, RunStatus, Seconds
+from durably.options import Limits, Trigger, labels, seconds
+from durably.stores.base import NewRun, RunFilter, Store, Transition
+from durably.waiters import Waiters
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
+
+PATIENCE = 10.0
+"""Seconds for which a caller's verb is tried again while the store is in passing trouble."""
+BATCH = 100
+SHARED_SCOPE = "*"
+STATUSES: tuple[RunStatus, ...] = (
+    "pending", "running", "waiting", "completed", "failed", "cancelled",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A run that someone wants: the input as given, the options as checked."""
+
+    input: object
+    options: Trigger
+
+
+class Runs:
+    """The verbs over runs."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        bus: Bus,
+        environment: Environment,
+        jobs: Registry,
+        work: Doorbell,
+        waiters: Waiters,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._environment = environment
+        self._jobs = jobs
+        self._work = work
+        self._waiters = waiters
+        self._limits = limits
+
+    # Triggering
+
+    async def enqueue(self, job: JobDefinition[In, Out], wishes: Sequence[Wish]) -> list[Run[In, Out]]:
+        """Store runs of one job, all or none; every input is validated first.
+
+        Raises:
+            ValidationError: An input does not fit; nothing is stored.
+        """
+        new = [self._new_run(job, wish) for wish in wishes]
+        if not new:
+            return []
+        stored = await self._insist("trigger", lambda: self._store.enqueue(new))
+        for run in stored:
+            if run.disposition == "created":
+                self._publish(RunTriggered, run)
+        self._work.ring()
+        return [typed(job, run) for run in stored]
+
+    def _new_run(self, job: JobDefinition[In, Out], wish: Wish) -> NewRun:
+        what = f"the input of job {job.name!r}"
+        options = wish.options
+        value = job.input_codec.validate(wish.input, what=what)
+        try:
+            text, _ = job.input_codec.encode(value, what=what, limit=self._limits.payload_bytes)
+        except NotStorableError as error:
+            raise ValidationError(str(error), fields=(error.path,)) from None
+        scope = None
+        if options.concurrency_key is not None:
+            scope = SHARED_SCOPE if options.is_key_shared else job.name
+        return NewRun(
+            id=self._environment.new_id(),
+            job_name=job.name,
+            input_json=text,
+            labels=options.labels,
+            idempotency_key=options.idempotency_key,
+            concurrency_key=options.concurrency_key,
+            key_scope=scope,
+            priority=options.priority,
+            delay=options.delay,
+            run_at=options.run_at,
+        )
+
+    async def retrigger(self, run_id: str) -> Run:
+        """A new run with the input, labels, key and priority of one that has ended.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            JobNotFoundError: Its job is not registered here.
+            ConflictError: It has not ended.
+            ValidationError: Its input no longer fits the job.
+        """
+        run = await self._require(run_id)
+        job = self._jobs.require(run.job_name)
+        if not run.is_terminal:
+            raise _conflict("retrigger", run)
+        try:
+            input = job.input_codec.decode(run.input_json, what=f"the input of run {run_id}")
+        except StoredValueError as error:
+            raise ValidationError(f"cannot retrigger: {error}") from None
+        options = Trigger(
+            concurrency_key=run.concurrency_key,
+            is_key_shared=run.is_key_shared,
+            labels=dict(run.labels),
+            priority=run.priority,
+        )
+        return (await self.enqueue(job, [Wish(input, options)]))[0]
+
+    # Ending, sending back, removing
+
+    async def cancel(self, run_id: str) -> Run:
+        """End a run that has not ended; once this returns it is cancelled for good.
+
+        Raises:
+            RunNotFoundError, ConflictError: There is none, or it has ended already.
+        """
+        run = await self._transition("cancel", run_id, self._store.cancel)
+        self._publish(RunCancelled, run)
+        self._work.ring()
+        return run
+
+    async def retry(self, run_id: str) -> Run:
+        """Send a failed or cancelled run back to work, its checkpoints kept.
+
+        Raises:
+            RunNotFoundError, ConflictError: There is none, or it is neither failed nor cancelled.
+        """
+        run = await self._transition("retry", run_id, self._store.retry)
+        self._publish(RunRetried, run)
+        self._work.ring()
+        return run
+
+    async def delete(self, run_id: str) -> None:
+        """Remove a run that has ended, with its steps, logs and labels.
+
+        Raises:
+            RunNotFoundError, ConflictError: There is none, or it has not ended.
+        """
+        run = await self._transition("delete", run_id, self._store.delete)
+        self._publish(RunDeleted, run)
+
+    async def purge(self, *, older_than: Seconds, limit: int) -> int:
+        """Remove up to `limit` runs that ended longer ago than this; answers how many."""
+        age = seconds(older_than, "older_than", problem=ValidationError)
+        return await self._insist("purge", lambda: self._store.purge(older_than=age, limit=limit))
+
+    async def cancel_many(self, filter: RunFilter) -> int:
+        """Cancel every run that matches and has not ended; answers how many."""
+        return await self._each(self.cancel, filter, TRANSITIONS["cancel"].sources)
+
+    async def retry_many(self, filter: RunFilter) -> int:
+        """Retry every run that matches and failed or was cancelled; answers how many."""
+        return await self._each(self.retry, filter, TRANSITIONS["retry"].sources)
+
+    async def _each(
+        self, verb: Callable[[str], Awaitable[Run]], filter: RunFilter, sources: frozenset[RunStatus]
+    ) -> int:
+        """Apply a verb to every run that matches, in bounded batches; answers to how many.
+
+        Runs that come to match while it works may be missed, runs that changed meanwhile are
+        passed over.
+        """
+        status = [one for one in (filter.status or STATUSES) if one in sources]
+        wanted = replace(filter, status=status)
+        before: int | None = None
+        done = 0
+        while status:
+            batch = await self._store.list_runs(wanted, limit=BATCH, offset=0, before=before)
+            outcomes = await asyncio.gather(*(_applied(verb, run.id) for run in batch))
+            done += sum(outcomes)
+            if len(batch) < BATCH:
+                break
+            before = batch[-1].position
+        return done
+
+    async def _transition(self, verb: str, run_id: str, apply: Callable[..., Awaitable[Transition]]) -> Run:
+        token = self._environment.new_id()
+        answer = await self._insist(verb, lambda: apply(run_id, token=token))
+        if answer.run is None:
+            raise RunNotFoundError(run_id)
+        if not answer.applied:
+            raise _conflict(verb, answer.run)
+        return self.typed(answer.run)
+
+    # Looking
+
+    async def get(self, run_id: str) -> Run | None:
+        """One run, or None."""
+        run = await self._store.get_run(run_id)
+        return None if run is None else self.typed(run)
+
+    async def list(
+        self, filter: RunFilter, *, limit: int | None, offset: int, before: int | None
+    ) -> list[Run]:
+        """Newest first.
+
+        Raises:
+            ValidationError: `limit` or `offset` is negative or no number.
+        """
+        for what, number in (("limit", limit), ("offset", offset)):
+            if number is not None and (isinstance(number, bool) or number < 0):
+                raise ValidationError(f"{what} must not be negative", fields=(what,))
+        runs = await self._store.list_runs(filter, limit=limit, offset=offset, before=before)
+        return [self.typed(run) for run in runs]
+
+    def typed(self, run: Run) -> Run:
+        """The run with its payloads read by its job, if that is known here."""
+        job = self._jobs.find(run.job_name)
+        return run if job is None else typed(job, run)
+
+    # Waiting
+
+    async def wait(self, run_id: str, *, timeout: Seconds | None) -> Run:
+        """Wait for a run's end, wherever it is executed; answers it completed.
+
+        Raises:
+            RunNotFoundError: There is no such run, or it was deleted meanwhile.
+            RunFailedError, RunCancelledError: It ended so.
+            WaitTimeoutError: It has not ended in time; it goes on.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout", problem=ValidationError)
+        try:
+            async with asyncio.timeout(limit):
+                while not (run := await self._require(run_id)).is_terminal:
+                    await self._waiters.wait(run_id)
+        except TimeoutError:
+            raise WaitTimeoutError(run_id, limit or 0) from None
+        if run.status == "cancelled":
+            raise RunCancelledError(run_id)
+        if run.error is not None:
+            raise RunFailedError(run_id, run.error.type, run.error.message)
+        return run
+
+    async def _require(self, run_id: str) -> Run:
+        run = await self.get(run_id)
+        if run is None:
+            raise RunNotFoundError(run_id)
+        return run
+
+    # Trouble and news
+
+    async def _insist(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
+        deadline = self._environment.monotonic() + PATIENCE
+
+        def report(error: StoreError) -> None:
+            self._bus.publish(WorkerError(context=verb, error=error))
+
+        return await insist(call, until=lambda: deadline, environment=self._environment, report=report)
+
+    def _publish(self, event: type[RunEvent], run: Run) -> None:
+        self._bus.publish(event(run_id=run.id, job_name=run.job_name, labels=run.labels))
+
+
+def typed(job: JobDefinition[In, Out], run: Run) -> Run[In, Out]:
+    """The run with its payloads read as the job's types."""
+    return run.typed(
+        lambda text: job.input_codec.decode(text, what=f"the input of run {run.id}"),
+        lambda text: job.output_codec.decode(text, what=f"the output of run {run.id}"),
+    )
+
+
+def run_filter(
+    status: RunStatus | Iterable[RunStatus] | None,
+    job_name: str | Iterable[str] | None,
+    labels_: Mapping[str, str] | None,
+) -> RunFilter:
+    """A checked filter.
+
+    Raises:
+        ValidationError: A status does not exist, or a label is none.
+    """
+    wanted = _several(status)
+    for one in wanted:
+        if one not in STATUSES:
+            raise ValidationError(
+                f"status: there is no {one!r}; there are: {', '.join(STATUSES)}", fields=("status",)
+            )
+    return RunFilter(
+        status=wanted,
+        job_name=_several(job_name),
+        labels=labels(labels_),
+    )
+
+
+def _several(value: Name | Iterable[Name] | None) -> "list[Name]":
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+async def _applied(verb: Callable[[str], Awaitable[Run]], run_id: str) -> bool:
+    try:
+        await verb(run_id)
+    except (ConflictError, RunNotFoundError):
+        return False
+    return True
+
+
+def _conflict(verb: str, run: Run) -> ConflictError:
+    return ConflictError(f"cannot {verb} {run.status} run: {run.id}", run_id=run.id, status=run.status)

@@ -1,0 +1,138 @@
+"""What a job's code talks to.
+
+`StepContext` is the interface; a run that is executed by a worker gets one that checkpoints
+(`execution.py`), `run_inline` gets a plain one (`inline.py`).
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TypeVar, TypeVarTuple, overload
+
+from durably.codec import Codec, codec_for, codec_of_result
+from durably.models import LogLevel
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+class StepLog(ABC):
+    """Log lines of a run, kept with it in the store.
+
+    A line is stored with the run's next checkpoint, or within 100 ms; a crash may lose the lines of
+    the last 100 ms, never those before the run's end. Lines written between steps are not written
+    again on replay.
+    """
+
+    def info(self, message: str, /, **fields: object) -> None:
+        """Write a line; `fields` are stored beside it as JSON, at most 64 KiB together."""
+        self._write("info", message, fields)
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        """Write a warning."""
+        self._write("warning", message, fields)
+
+    warn = warning
+
+    def error(self, message: str, /, **fields: object) -> None:
+        """Write an error; the run goes on."""
+        self._write("error", message, fields)
+
+    @abstractmethod
+    def _write(self, level: LogLevel, message: str, fields: dict[str, object]) -> None: ...
+
+
+class StepContext(ABC):
+    """A run's steps, progress and log, from inside its job.
+
+    Belongs to one execution of one run: once that has ended, it refuses every call.
+    """
+
+    @property
+    @abstractmethod
+    def run_id(self) -> str:
+        """The run's id."""
+
+    @property
+    @abstractmethod
+    def attempt(self) -> int:
+        """In a step: which attempt at it this is. Between steps: which execution of the run. From 1."""
+
+    @property
+    @abstractmethod
+    def idempotency_key(self) -> str:
+        """A key for the other side's API: the same for this step of this run, over every crash.
+
+        Between steps it is the run's own.
+        """
+
+    @property
+    @abstractmethod
+    def log(self) -> StepLog:
+        """The run's log."""
+
+    @property
+    @abstractmethod
+    def is_cancelled(self) -> bool:
+        """Whether this execution must end: the run was cancelled, its lease lost, its worker stopped.
+
+        For plain functions in threads, which nobody can interrupt.
+        """
+
+    @abstractmethod
+    def raise_if_cancelled(self) -> None:
+        """End here if this execution must end.
+
+        Raises:
+            asyncio.CancelledError: It must.
+        """
+
+    @overload
+    async def run(self, name: str, fn: Callable[[*Args], object], /, *args: *Args, result: type[T]) -> T: ...
+    @overload
+    async def run(
+        self, name: str, fn: Callable[[*Args], Awaitable[T]], /, *args: *Args, result: None = None
+    ) -> T: ...
+    @overload
+    async def run(self, name: str, fn: Callable[[*Args], T], /, *args: *Args, result: None = None) -> T: ...
+    def run(
+        self, name: str, fn: Callable[..., object], /, *args: object, result: object = None
+    ) -> Coroutine[object, object, object]:
+        """Call `fn(*args)` once and keep its result; ever after, answer what was kept.
+
+        The body may execute again if a crash strikes before its result is committed: pass
+        `idempotency_key` to whatever must not happen twice. `fn` is `async def`, or plain and then
+        executed in a thread, or a lambda answering an awaitable. The answer is what a replay would
+        give: the result after a trip through storage, validated against `fn`'s return annotation or
+        `result`.
+
+        Args:
+            name: Unique in the run; 1–200 characters, without `/`, `[` and `]`.
+            fn: The body.
+            *args: Its arguments.
+            result: The type of the result, where `fn` does not say it.
+
+        Raises:
+            StepFailed: The body raised, now or when it was executed, or its result cannot be stored.
+            DuplicateStepError: The name was used before in this execution.
+            NestedStepError: Called inside another step's body.
+            StepOutsideRunError: Called outside the execution that this context belongs to.
+        """
+        # Not itself async: only here the caller's frame is the one that called.
+        caller = sys._getframe(1)  # noqa: SLF001 - public in all but name
+        site = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        codec = codec_of_result(fn) if result is None else codec_for(result)
+        return self._run(name, partial(fn, *args) if args else fn, codec, site)
+
+    @abstractmethod
+    async def _run(
+        self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
+    ) -> object: ...
+
+    @abstractmethod
+    def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the run has come; shown as `run.progress`.
+
+        Stored with the next checkpoint or within 100 ms; of several in that time the last is kept.
+        """

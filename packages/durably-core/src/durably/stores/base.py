@@ -1,0 +1,324 @@
+"""What the engine asks of a database: a short list of domain verbs.
+
+Each verb is one transaction, takes and gives plain values, and may be repeated with the same
+arguments after an error of unknown outcome: the repetition finds its own first success. Every
+write of an owner is guarded in the same statement by the run's id, `status = 'running'` and the
+lease's generation, and answers whether it was applied. A store raises `StoreError`s for trouble of
+its own, never for a refusal.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from durably.models import (
+    LogEntry,
+    Progress,
+    Run,
+    RunError,
+    RunStatus,
+    Step,
+    StepStatus,
+    WorkerInfo,
+)
+
+Answer: TypeAlias = Literal["applied", "cancelled", "lost"]
+"""`cancelled`: a person ended the run. `lost`: another owner has it, or nobody, or it is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be stored; its id is made by the caller, so that storing it is repeatable."""
+
+    id: str
+    job_name: str
+    input_json: str = field(repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    key_scope: str | None = None
+    """Whose key it is: the job's name, or `*` for a key shared by all jobs."""
+    priority: int = 0
+    delay: float | None = None
+    """Seconds from the store's present until it falls due."""
+    run_at: float | None = None
+    """The instant it falls due, in seconds since the epoch; at most one of the two is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An owner's right to a run: every write carries it."""
+
+    run_id: str
+    generation: int
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """A step as its owner writes it, and as a claim hands it to the next owner.
+
+    Times are seconds since the epoch by the owner's clock.
+    """
+
+    name: str
+    status: StepStatus
+    position: int
+    attempt: int
+    sequence: int
+    started_at: float
+    completed_at: float | None = None
+    result_json: str | None = field(default=None, repr=False)
+    error: RunError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What an owner tells beside its checkpoints; it rides along with them or with a timer."""
+
+    logs: Sequence[LogEntry] = ()
+    progress: Progress | None = None
+    started: Sequence[StepRecord] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.logs or self.progress or self.started)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The job returned."""
+
+    output_json: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The job raised."""
+
+    error: RunError
+
+
+Outcome: TypeAlias = Completed | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """A worker's wish for work."""
+
+    worker_id: str
+    jobs: Sequence[str]
+    """The names it knows; runs of other jobs are left alone."""
+    limit: int
+    lease_seconds: float
+    max_crashes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A run that is now ours, with everything needed to go on."""
+
+    run: Run
+    lease: Lease
+    steps: Sequence[StepRecord]
+    """All its steps in the order of their positions, `running` ones of dead owners included."""
+    last_sequence: int
+    """The highest sequence number that any step or log line of the run carries; 0 at first."""
+    suspect: bool
+    """It was running at two or more worker deaths since its last new checkpoint (S26)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The answer to a claim."""
+
+    claims: Sequence[Claim] = ()
+    parked: Sequence[Run] = ()
+    """Runs that this call failed because they kept killing their workers."""
+    wake_in: float | None = None
+    """Seconds until the next run of any job falls due; 0 if more is due now; None: none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """The answer to a person's verb."""
+
+    applied: bool
+    run: Run | None
+    """The run as it stands now; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list. Empty means: do not filter by this."""
+
+    status: Sequence[RunStatus] = ()
+    job_name: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """All of them must match."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWorker:
+    """A worker that presents itself."""
+
+    id: str
+    host: str
+    """Machine and boot; presence is trusted only between workers whose hosts are equal."""
+    pid: int
+    slots: int
+    jobs: Sequence[str]
+
+
+class Store(Protocol):
+    """The verbs. All are coroutines on one event loop; each states its transaction."""
+
+    def watch(self, changed: Callable[[], None], /) -> None:
+        """Have `changed` called on the loop soon after another process committed something."""
+
+    async def open(self) -> None:
+        """Connect and check that the database can serve. Repeatable. No transaction."""
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date. Safe beside other starters; repeatable."""
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of everything. Repeatable."""
+
+    # Triggering
+
+    async def enqueue(self, runs: Sequence[NewRun], /) -> Sequence[Run]:
+        """Store runs, all or none; one transaction.
+
+        Answers in order, each with its disposition: `created`, or `idempotent` with the run that
+        holds the same job's idempotency key. A repeated id is its own earlier success: `created`.
+        """
+
+    # An owner's verbs
+
+    async def claim(self, request: ClaimRequest, /) -> Claimed:
+        """Promote what has fallen due, then take up to `limit` ready runs by rank; one transaction.
+
+        Reads only, and opens no transaction, when nothing is due and nothing is ready.
+        A suspect run is claimed alone (S26). Runs whose lease has run out are taken from their
+        owner first; the ones past `max_crashes` are parked as failed.
+        """
+
+    async def save_step(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
+        """Write a completed or failed step and the notes; one transaction.
+
+        A completed or failed step is never overwritten; the same record again is `applied`.
+        """
+
+    async def note(self, lease: Lease, notes: Notes, /) -> Answer:
+        """Write logs, progress and started steps; one transaction."""
+
+    async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
+        """End the run and write the notes; frees its key; one transaction."""
+
+    async def release(self, leases: Sequence[Lease], /) -> None:
+        """Hand runs back: pending and ready at once, nothing charged; one transaction.
+
+        A lease whose run was cancelled lets go of its key instead. Leases not held any more are
+        passed over.
+        """
+
+    async def hold(self, leases: Sequence[Lease], /, *, seconds: float) -> None:
+        """Keep runs whose threads outlive their worker's stop for up to `seconds`; one transaction.
+
+        Marks the worker draining: its end is then not a crash of these runs (S25).
+        """
+
+    async def renew(
+        self, worker_id: str, leases: Sequence[Lease], /, *, lease_seconds: float
+    ) -> Mapping[str, Answer]:
+        """The worker's heartbeat: extend the leases; one transaction.
+
+        Answers the refused ones by run id. A worker thought lost that renews again takes back the
+        crashes it was charged (S26).
+        """
+
+    async def check(self, leases: Sequence[Lease], /) -> Mapping[str, Answer]:
+        """Which of these leases are no longer good, by run id; a read."""
+
+    async def disown(self, worker_id: str, keep: Sequence[Lease], /) -> None:
+        """Hand back every run this worker owns in the store but not in `keep`; one transaction.
+
+        For the claims whose answer never arrived.
+        """
+
+    # A person's verbs. `token` makes the same call repeatable: again with the same token it
+    # answers as the first time; with another token it meets the run as it then stands.
+
+    async def cancel(self, run_id: str, /, *, token: str) -> Transition:
+        """pending, running or waiting → cancelled; one transaction.
+
+        A running body keeps slot and key until its owner releases or its lease runs out (S24).
+        """
+
+    async def retry(self, run_id: str, /, *, token: str) -> Transition:
+        """failed or cancelled → pending, checkpoints kept; one transaction.
+
+        Drops exactly the steps named in the run's error; clears error, crashes, completed_at; takes
+        its turn in its key's queue by its old rank.
+        """
+
+    async def delete(self, run_id: str, /, *, token: str) -> Transition:
+        """Remove a terminal run with its steps, logs and labels; one transaction.
+
+        Answers the run as it was.
+        """
+
+    async def purge(self, *, older_than: float, limit: int) -> int:
+        """Remove up to `limit` runs that ended more than `older_than` seconds ago; one transaction.
+
+        Answers how many.
+        """
+
+    # Workers
+
+    async def add_worker(self, worker: NewWorker, /) -> None:
+        """Present a worker and take its presence lock where there is one; one transaction."""
+
+    async def remove_worker(self, worker_id: str, /) -> None:
+        """Take a worker that has handed everything back off the list; one transaction.
+
+        A draining worker stays listed, and its presence lock taken, until its process ends.
+        """
+
+    async def bury_dead(self, *, max_crashes: int) -> Claimed:
+        """Take the runs of workers whose presence lock is free; one transaction if there are any.
+
+        Answers `parked` and, if runs were freed, `wake_in=0`. Only workers of this very host and
+        boot are judged (S27).
+        """
+
+    async def sweep(self) -> int:
+        """Mend what slipped: give every queue without a head one; answers how many. A net."""
+
+    # Reads
+
+    async def get_run(self, run_id: str, /) -> Run | None:
+        """One run."""
+
+    async def list_runs(
+        self, filter: RunFilter, /, *, limit: int | None, offset: int, before: int | None
+    ) -> Sequence[Run]:
+        """Newest first by `position`; `before` keeps to smaller positions (keyset paging)."""
+
+    async def list_changes(self, *, after: int, limit: int) -> Sequence[Run]:
+        """Runs whose `change` is above `after`, in the order of their changes."""
+
+    async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
+        """How many match; stops counting at `cap`."""
+
+    async def settled(self, run_ids: Sequence[str], /) -> Sequence[str]:
+        """Those of these runs that are terminal or do not exist."""
+
+    async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:
+        """The run's steps whose `sequence` is above `after`, in the order of their positions."""
+
+    async def list_logs(self, run_id: str, /, *, after: int, limit: int | None) -> Sequence[LogEntry]:
+        """The run's log lines whose `sequence` is above `after`, in order."""
+
+    async def list_workers(self) -> Sequence[WorkerInfo]:
+        """Every listed worker, the oldest first."""
