@@ -1,22 +1,24 @@
 """What the writer's thread does between batches: listen for other processes, keep the log short."""
 
+import contextlib
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 from durably.environment import Environment
 from durably.errors import StoreUnavailableError
+from durably.stores.sqlite.journal import EMPTY, measure
 from durably.stores.sqlite.presence import try_lock
 from durably.stores.sqlite.session import Session
 
 FILE_CHECK_EVERY = 1.0
 """Seconds between two looks at whether the database's file is still the one we opened."""
 
-CHECKPOINT_ROWS = 4000
-CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""What the log may grow by before it is written back into the database."""
+CHECKPOINT_FRAMES = 1000
+"""Pages that come to the log before it is written back into the database."""
 
-CHECKPOINT_GAP = 0.25
+CHECKPOINT_GAP = 0.1
 """Seconds between two checkpoints, whichever process makes them."""
 
 
@@ -41,11 +43,15 @@ class Upkeep:
         self._seen_version = self._data_version()
         self._file = _identity(self._path)
         self._file_checked_at = environment.monotonic()
-        self._rows_at_checkpoint = self._connection.total_changes
-        self._bytes_at_checkpoint = self._log_bytes()
+        self._written_back = EMPTY
+        self._rows_seen = 0
 
     def __call__(self) -> None:
-        """Do what is due."""
+        """Do what is due. Trouble with the database is left for the next verb to tell."""
+        with contextlib.suppress(sqlite3.Error):
+            self._work()
+
+    def _work(self) -> None:
         # A read of one word in shared memory. Only on this connection: it then tells of every commit
         # but our own; on another one it would tell of ours as well.
         version = self._data_version()
@@ -73,12 +79,13 @@ class Upkeep:
 
     def _maybe_checkpoint(self) -> None:
         rows = self._connection.total_changes
-        grown = rows - self._rows_at_checkpoint >= CHECKPOINT_ROWS
-        if not grown and self._log_bytes() - self._bytes_at_checkpoint < CHECKPOINT_BYTES:
+        if rows == self._rows_seen:
             return
-        if self._checkpoint():
-            self._rows_at_checkpoint = rows
-            self._bytes_at_checkpoint = self._log_bytes()
+        self._rows_seen = rows
+        extent = measure(self._log)
+        # A reader may keep the log from beginning again; then it is not tried at every turn.
+        if extent.beyond(self._written_back) >= CHECKPOINT_FRAMES and self._checkpoint():
+            self._written_back = extent
 
     def _checkpoint(self) -> bool:
         """Write the log back, if no other process is just doing so or has just done so.
@@ -102,12 +109,6 @@ class Upkeep:
         finally:
             os.close(handle)
         return True
-
-    def _log_bytes(self) -> int:
-        try:
-            return self._log.stat().st_size
-        except OSError:
-            return 0
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

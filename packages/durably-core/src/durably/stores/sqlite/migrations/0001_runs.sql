@@ -85,6 +85,8 @@ CREATE INDEX durably_runs_job ON durably_runs (job_name, status);
 CREATE INDEX durably_runs_status ON durably_runs (status);
 CREATE INDEX durably_runs_ended ON durably_runs (completed_at) WHERE completed_at IS NOT NULL;
 
+-- Steps and logs are kept in the order in which they come, with an index beside them, and not by run: with many runs
+-- at work a transaction then writes a few full pages instead of one page for each run.
 CREATE TABLE durably_steps (
   run_seq INTEGER NOT NULL REFERENCES durably_runs (seq) ON DELETE CASCADE,
   name TEXT NOT NULL,
@@ -97,8 +99,8 @@ CREATE TABLE durably_steps (
   -- last, so that counting steps never reads the pages of a large result
   error TEXT,
   result TEXT,
-  PRIMARY KEY (run_seq, name)
-) STRICT, WITHOUT ROWID;
+  UNIQUE (run_seq, name)
+) STRICT;
 
 CREATE TABLE durably_logs (
   run_seq INTEGER NOT NULL REFERENCES durably_runs (seq) ON DELETE CASCADE,
@@ -108,8 +110,8 @@ CREATE TABLE durably_logs (
   created_at REAL NOT NULL,
   message TEXT NOT NULL,
   fields TEXT NOT NULL,
-  PRIMARY KEY (run_seq, sequence)
-) STRICT, WITHOUT ROWID;
+  UNIQUE (run_seq, sequence)
+) STRICT;
 
 CREATE TABLE durably_run_labels (
   key TEXT NOT NULL,
