@@ -1,6 +1,7 @@
-"""Jobs for workers in processes of their own. `python -m tests.core.sample_jobs URL [option=value …]`."""
+"""Jobs for workers in processes of their own. `python -m tests.core.sample_jobs URL OPTIONS-AS-JSON`."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from durably import Durably, StepContext, job
+from durably import Durably, DurablyOptions, StepContext, job
 
 
 class Ledger(BaseModel):
@@ -20,8 +21,6 @@ class Ledger(BaseModel):
     """This step kills its process, every time."""
     stuck: int | None = None
     """This step never ends while the file `<path>.hold` exists."""
-    thread: bool = False
-    """Whether the stuck step is a plain function."""
 
 
 @job(name="ledger")
@@ -43,23 +42,22 @@ async def ledger(step: StepContext, input: Ledger) -> int:
 
     total = 0
     for number in range(input.steps):
-        body = wait if number == input.stuck else note
-        total += await step.run(f"step-{number}", body, number)
+        if number == input.stuck:
+            total += await step.run(f"step-{number}", wait, number)
+        else:
+            total += await step.run(f"step-{number}", note, number)
     return total
 
 
-async def main(url: str, options: dict[str, float]) -> None:
+async def main(url: str, options: DurablyOptions) -> None:
     """Work until the process is told to stop."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Durably(url, jobs=[ledger], **options):  # type: ignore[arg-type, list-item]
+    options["jobs"] = [ledger]
+    async with Durably(url, **options):
         print("ready", flush=True)
         await stop.wait()
 
 
 if __name__ == "__main__":
-    settings = {
-        name: int(value) if value.isdigit() else float(value)
-        for name, _, value in (pair.partition("=") for pair in sys.argv[2:])
-    }
-    asyncio.run(main(sys.argv[1], settings))
+    asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))

@@ -1,6 +1,7 @@
 """Real processes, really killed."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ def spawn(file_url: str) -> Iterator[Spawn]:
                 "-m",
                 "tests.core.sample_jobs",
                 file_url,
-                *(f"{name}={value}" for name, value in options.items()),
+                json.dumps(options),
             ],
             stdout=subprocess.PIPE,
             text=True,

@@ -39,9 +39,11 @@ class Lane(Protocol[ItemIn]):
 
     def submit(self, item: ItemIn, /) -> None:
         """Queue an item. Thread-safe; never blocks."""
+        ...
 
     def close(self) -> "Future[None]":
         """Handle what is queued, then end. Repeatable; the future is done once it has ended."""
+        ...
 
 
 class ThreadPool(Protocol):
@@ -50,12 +52,15 @@ class ThreadPool(Protocol):
     @property
     def busy(self) -> int:
         """Functions that have not returned yet."""
+        ...
 
     def submit(self, function: Callable[[], T], /) -> "Future[T]":
         """Call it on a thread of the pool, in the caller's context variables."""
+        ...
 
     def close(self) -> None:
         """Take no more work. Does not wait for what is executing."""
+        ...
 
 
 class Environment(Protocol):
@@ -63,27 +68,35 @@ class Environment(Protocol):
 
     def now(self) -> float:
         """The wall clock: seconds since the epoch. May jump."""
+        ...
 
     def monotonic(self) -> float:
         """Seconds on a clock that never runs backwards; only differences mean anything."""
+        ...
 
     async def sleep(self, seconds: float, /) -> None:
         """Let this much time pass."""
+        ...
 
     def random(self) -> float:
         """A number in [0, 1), for jitter."""
+        ...
 
     def new_id(self) -> str:
         """An id that nobody else makes and nobody can guess, roughly in the order of time."""
+        ...
 
     def host(self) -> str:
         """The machine and its present boot; empty where that cannot be told."""
+        ...
 
     def process_id(self) -> int:
         """This process."""
+        ...
 
     def spawn(self, work: Coroutine[object, object, T], /, *, name: str) -> "asyncio.Task[T]":
         """Start a task on the running loop. Its maker keeps it and ends it."""
+        ...
 
     def lane(
         self,
@@ -97,9 +110,11 @@ class Environment(Protocol):
 
         `idle` is called between batches about every `idle_every` seconds, on the same thread.
         """
+        ...
 
     def threads(self, size: int, /) -> "ThreadPool":
         """Open a pool of at most `size` threads."""
+        ...
 
 
 class RealEnvironment(Environment):

@@ -47,7 +47,7 @@ class RunEvent(Event):
 
     run_id: str
     job_name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from durably.errors import StoreError
 from durably.events import RunCompleted, RunFailed, RunReleased, RunStarted
 from durably.execution import Engine, Execution, current_execution
 from durably.failures import describe
-from durably.jobs import JobDefinition
+from durably.jobs import AnyJob
 from durably.lifecycle import Ending, verdict
 from durably.stores.base import Answer, Completed, Failed, Outcome
 
@@ -25,7 +25,7 @@ class Executor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def carry(self, execution: Execution, job: JobDefinition[object, object]) -> None:
+    async def carry(self, execution: Execution, job: AnyJob) -> None:
         """Execute the job and write its outcome. Never raises for what the job does."""
         begun = self._engine.environment.monotonic()
         self._publish_start(execution)
@@ -50,7 +50,7 @@ class Executor:
             )
         await self._settle(execution, job, root, begun)
 
-    async def _body(self, execution: Execution, job: JobDefinition[object, object]) -> object:
+    async def _body(self, execution: Execution, job: AnyJob) -> object:
         current_execution.set(execution)
         run = execution.run
         step = DurableStepContext(execution, self._engine.environment, self._engine.limits)
@@ -66,7 +66,7 @@ class Executor:
     async def _settle(
         self,
         execution: Execution,
-        job: JobDefinition[object, object],
+        job: AnyJob,
         root: "asyncio.Task[object]",
         begun: float,
     ) -> None:

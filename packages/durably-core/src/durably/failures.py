@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from durably.errors import StepFailed
 from durably.models import RunError
@@ -68,7 +69,7 @@ def _step_failures(error: BaseException | None, seen: set[int]) -> Iterator[Step
         yield error
         return
     if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
+        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from _step_failures(part, seen)
     yield from _step_failures(error.__cause__, seen)
     if not error.__suppress_context__:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from typing_extensions import Unpack
 
@@ -92,12 +92,7 @@ class JobHandle(Generic[In, Out]):
         Raises:
             ValidationError, StoreError: As `trigger`; nothing was stored.
         """
-        wishes = [
-            Wish(item.input, trigger_options(TriggerOptions(**{**options, **item.options})))
-            if isinstance(item, BatchItem)
-            else Wish(item, trigger_options(options))
-            for item in items
-        ]
+        wishes = [_wish(item, options) for item in items]
         return await self._runs.enqueue(self.definition, wishes)
 
     async def get_run(self, run_id: str, /) -> Run[In, Out] | None:
@@ -130,3 +125,11 @@ class JobHandle(Generic[In, Out]):
             ValidationError: The input does not fit.
         """
         return await run_inline(self.definition, input)
+
+
+def _wish(item: object, common: TriggerOptions) -> Wish:
+    if not isinstance(item, BatchItem):
+        return Wish(item, trigger_options(common))
+    one = cast("BatchItem[object]", item)
+    options: TriggerOptions = {**common, **one.options}
+    return Wish(one.input, trigger_options(options))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
-from typing import Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
@@ -55,7 +55,7 @@ class Durably(EventSource):
         self._bus = Bus(self._environment)
         super().__init__(self._bus)
         self._jobs = Registry()
-        self._handles: dict[str, JobHandle[object, object]] = {}
+        self._handles: dict[str, JobHandle[Any, Any]] = {}
         self._work = Doorbell()
         self._waiters = Waiters(
             self._store,
@@ -149,9 +149,9 @@ class Durably(EventSource):
         self._jobs.add(definition)
         known = self._handles.get(definition.name)
         if known is not None:
-            return cast("JobHandle[In, Out]", known)
+            return known
         handle = JobHandle(definition, self._runs)
-        self._handles[definition.name] = cast("JobHandle[object, object]", handle)
+        self._handles[definition.name] = handle
         self._work.ring()
         return handle
 
@@ -176,7 +176,7 @@ class Durably(EventSource):
             return lambda function: self.register(definition_of(function, name=name))
         return self.register(definition_of(function, name=name))
 
-    def get_job(self, name: str, /) -> JobHandle[object, object] | None:
+    def get_job(self, name: str, /) -> JobHandle[Any, Any] | None:
         """The handle of a registered job."""
         return self._handles.get(name)
 

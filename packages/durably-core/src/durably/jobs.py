@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Generic, TypeAlias, TypeVar, cast, get_type_hints, overload
+from typing import Any, Generic, TypeAlias, TypeVar, cast, get_type_hints, overload
 
 from durably.codec import Codec, codec_for
 from durably.errors import ConfigurationError, JobAlreadyRegisteredError, JobNotFoundError
@@ -118,7 +118,7 @@ def definition_of(function: JobFunction[In, Out], *, name: str | None) -> JobDef
             f"job {own_name!r} must take exactly (step, input), it takes ({', '.join(parameters)})"
         )
     try:
-        hints = get_type_hints(function)
+        hints: dict[str, type[Any]] = get_type_hints(function)
     except NameError as error:
         raise ConfigurationError(
             f"the annotations of job {own_name!r} cannot be resolved ({error}); define its types at "
@@ -143,24 +143,23 @@ def _require_async(function: Callable[..., object], name: str) -> None:
         raise ConfigurationError(f"job {name!r} must be an async function")
 
 
-AnyJob: TypeAlias = JobDefinition[object, object]
+AnyJob: TypeAlias = JobDefinition[Any, Any]
+"""Jobs of many types together."""
 
 
 class Registry:
     """The jobs that an instance knows, by name."""
 
     def __init__(self) -> None:
-        # Of many types; whoever takes one out knows it by its name only.
         self._definitions: dict[str, AnyJob] = {}
 
-    def add(self, definition: JobDefinition[In, Out], /) -> None:
+    def add(self, definition: AnyJob, /) -> None:
         """Know this job from now on; the same definition again changes nothing.
 
         Raises:
             JobAlreadyRegisteredError: Another definition has the name.
         """
-        one = cast("AnyJob", definition)
-        if self._definitions.setdefault(one.name, one) is not one:
+        if self._definitions.setdefault(definition.name, definition) is not definition:
             raise JobAlreadyRegisteredError(definition.name)
 
     def find(self, name: str, /) -> AnyJob | None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias, TypedDict
@@ -87,7 +87,7 @@ class Trigger:
     idempotency_key: str | None = None
     concurrency_key: str | None = None
     is_key_shared: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     priority: int = 0
     delay: float | None = None
     run_at: float | None = None
@@ -130,19 +130,22 @@ def labels(value: Mapping[str, str] | None) -> dict[str, str]:
         ValidationError: A key or a value cannot be used.
     """
     checked = dict(value or {})
-    given: Iterable[tuple[object, object]] = checked.items()
-    for key, text in given:
-        if not isinstance(key, str) or not LABEL_KEY.fullmatch(key):
-            raise ValidationError(
-                f"labels: {key!r} is no label key: use 1–255 letters, digits and . _ / -",
-                fields=("labels",),
-            )
-        if not isinstance(text, str) or len(text) > LONGEST_LABEL or not _is_text(text):
-            raise ValidationError(
-                f"labels: the value of {key!r} must be a string of at most {LONGEST_LABEL} characters",
-                fields=(f"labels.{key}",),
-            )
+    for key, text in checked.items():
+        _check_label(key, text)
     return checked
+
+
+def _check_label(key: object, value: object) -> None:
+    if not isinstance(key, str) or not LABEL_KEY.fullmatch(key):
+        raise ValidationError(
+            f"labels: {key!r} is no label key: use 1–255 letters, digits and . _ / -",
+            fields=("labels",),
+        )
+    if not isinstance(value, str) or len(value) > LONGEST_LABEL or not _is_text(value):
+        raise ValidationError(
+            f"labels: the value of {key!r} must be a string of at most {LONGEST_LABEL} characters",
+            fields=(f"labels.{key}",),
+        )
 
 
 def _key(value: object, what: str) -> str | None:

@@ -38,7 +38,6 @@ from durably.waiters import Waiters
 In = TypeVar("In")
 Out = TypeVar("Out")
 T = TypeVar("T")
-Name = TypeVar("Name", bound=str)
 
 PATIENCE = 10.0
 """Seconds for which a caller's verb is tried again while the store is in passing trouble."""
@@ -309,23 +308,18 @@ def run_filter(
     Raises:
         ValidationError: A status does not exist, or a label is none.
     """
-    wanted = _several(status)
-    for one in wanted:
+    statuses: tuple[object, ...] = (status,) if isinstance(status, str) else tuple(status or ())
+    names = (job_name,) if isinstance(job_name, str) else tuple(job_name or ())
+    for one in statuses:
         if one not in STATUSES:
             raise ValidationError(
                 f"status: there is no {one!r}; there are: {', '.join(STATUSES)}", fields=("status",)
             )
     return RunFilter(
-        status=wanted,
-        job_name=_several(job_name),
+        status=[one for one in STATUSES if one in statuses],
+        job_name=names,
         labels=labels(labels_),
     )
-
-
-def _several(value: Name | Iterable[Name] | None) -> "list[Name]":
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
 
 
 async def _applied(verb: Callable[[str], Awaitable[Run]], run_id: str) -> bool:

@@ -120,7 +120,7 @@ class StepContext(ABC):
             StepOutsideRunError: Called outside the execution that this context belongs to.
         """
         # Not itself async: only here the caller's frame is the one that called.
-        caller = sys._getframe(1)  # noqa: SLF001 - public in all but name
+        caller = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented
         site = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         codec = codec_of_result(fn) if result is None else codec_for(result)
         return self._run(name, partial(fn, *args) if args else fn, codec, site)

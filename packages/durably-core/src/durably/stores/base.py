@@ -33,7 +33,7 @@ class NewRun:
     id: str
     job_name: str
     input_json: str = field(repr=False)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     idempotency_key: str | None = None
     concurrency_key: str | None = None
     key_scope: str | None = None
@@ -153,7 +153,7 @@ class RunFilter:
 
     status: Sequence[RunStatus] = ()
     job_name: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """All of them must match."""
 
 
@@ -174,15 +174,19 @@ class Store(Protocol):
 
     def watch(self, changed: Callable[[], None], /) -> None:
         """Have `changed` called on the loop soon after another process committed something."""
+        ...
 
     async def open(self) -> None:
         """Connect and check that the database can serve. Repeatable. No transaction."""
+        ...
 
     async def migrate(self) -> None:
         """Bring the schema up to date. Safe beside other starters; repeatable."""
+        ...
 
     async def close(self) -> None:
         """Finish what is queued, then let go of everything. Repeatable."""
+        ...
 
     # Triggering
 
@@ -192,6 +196,7 @@ class Store(Protocol):
         Answers in order, each with its disposition: `created`, or `idempotent` with the run that
         holds the same job's idempotency key. A repeated id is its own earlier success: `created`.
         """
+        ...
 
     # An owner's verbs
 
@@ -202,18 +207,22 @@ class Store(Protocol):
         A suspect run is claimed alone (S26). Runs whose lease has run out are taken from their
         owner first; the ones past `max_crashes` are parked as failed.
         """
+        ...
 
     async def save_step(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
         """Write a completed or failed step and the notes; one transaction.
 
         A completed or failed step is never overwritten; the same record again is `applied`.
         """
+        ...
 
     async def note(self, lease: Lease, notes: Notes, /) -> Answer:
         """Write logs, progress and started steps; one transaction."""
+        ...
 
     async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
         """End the run and write the notes; frees its key; one transaction."""
+        ...
 
     async def release(self, leases: Sequence[Lease], /) -> None:
         """Hand runs back: pending and ready at once, nothing charged; one transaction.
@@ -221,12 +230,14 @@ class Store(Protocol):
         A lease whose run was cancelled lets go of its key instead. Leases not held any more are
         passed over.
         """
+        ...
 
     async def hold(self, leases: Sequence[Lease], /, *, seconds: float) -> None:
         """Keep runs whose threads outlive their worker's stop for up to `seconds`; one transaction.
 
         Marks the worker draining: its end is then not a crash of these runs (S25).
         """
+        ...
 
     async def renew(
         self, worker_id: str, leases: Sequence[Lease], /, *, lease_seconds: float
@@ -236,15 +247,18 @@ class Store(Protocol):
         Answers the refused ones by run id. A worker thought lost that renews again takes back the
         crashes it was charged (S26).
         """
+        ...
 
     async def check(self, leases: Sequence[Lease], /) -> Mapping[str, Answer]:
         """Which of these leases are no longer good, by run id; a read."""
+        ...
 
     async def disown(self, worker_id: str, keep: Sequence[Lease], /) -> None:
         """Hand back every run this worker owns in the store but not in `keep`; one transaction.
 
         For the claims whose answer never arrived.
         """
+        ...
 
     # A person's verbs. `token` makes the same call repeatable: again with the same token it
     # answers as the first time; with another token it meets the run as it then stands.
@@ -254,6 +268,7 @@ class Store(Protocol):
 
         A running body keeps slot and key until its owner releases or its lease runs out (S24).
         """
+        ...
 
     async def retry(self, run_id: str, /, *, token: str) -> Transition:
         """failed or cancelled → pending, checkpoints kept; one transaction.
@@ -261,29 +276,34 @@ class Store(Protocol):
         Drops exactly the steps named in the run's error; clears error, crashes, completed_at; takes
         its turn in its key's queue by its old rank.
         """
+        ...
 
     async def delete(self, run_id: str, /, *, token: str) -> Transition:
         """Remove a terminal run with its steps, logs and labels; one transaction.
 
         Answers the run as it was.
         """
+        ...
 
     async def purge(self, *, older_than: float, limit: int) -> int:
         """Remove up to `limit` runs that ended more than `older_than` seconds ago; one transaction.
 
         Answers how many.
         """
+        ...
 
     # Workers
 
     async def add_worker(self, worker: NewWorker, /) -> None:
         """Present a worker and take its presence lock where there is one; one transaction."""
+        ...
 
     async def remove_worker(self, worker_id: str, /) -> None:
         """Take a worker that has handed everything back off the list; one transaction.
 
         A draining worker stays listed, and its presence lock taken, until its process ends.
         """
+        ...
 
     async def bury_dead(self, *, max_crashes: int) -> Claimed:
         """Take the runs of workers whose presence lock is free; one transaction if there are any.
@@ -291,34 +311,44 @@ class Store(Protocol):
         Answers `parked` and, if runs were freed, `wake_in=0`. Only workers of this very host and
         boot are judged (S27).
         """
+        ...
 
     async def sweep(self) -> int:
         """Mend what slipped: give every queue without a head one; answers how many. A net."""
+        ...
 
     # Reads
 
     async def get_run(self, run_id: str, /) -> Run | None:
         """One run."""
+        ...
 
     async def list_runs(
         self, filter: RunFilter, /, *, limit: int | None, offset: int, before: int | None
     ) -> Sequence[Run]:
         """Newest first by `position`; `before` keeps to smaller positions (keyset paging)."""
+        ...
 
     async def list_changes(self, *, after: int, limit: int) -> Sequence[Run]:
         """Runs whose `change` is above `after`, in the order of their changes."""
+        ...
 
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
         """How many match; stops counting at `cap`."""
+        ...
 
     async def settled(self, run_ids: Sequence[str], /) -> Sequence[str]:
         """Those of these runs that are terminal or do not exist."""
+        ...
 
     async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:
         """The run's steps whose `sequence` is above `after`, in the order of their positions."""
+        ...
 
     async def list_logs(self, run_id: str, /, *, after: int, limit: int | None) -> Sequence[LogEntry]:
         """The run's log lines whose `sequence` is above `after`, in order."""
+        ...
 
     async def list_workers(self) -> Sequence[WorkerInfo]:
         """Every listed worker, the oldest first."""
+        ...
