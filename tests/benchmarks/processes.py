@@ -1,0 +1,86 @@
+"""Other processes, as the benchmark's own one sees them."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used so far."""
+
+    cpu: float
+    """Seconds."""
+    peak: int
+    """Bytes of memory, at most at a time."""
+
+
+class Neighbour:
+    """A worker in a process of its own."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def hear(self) -> str:
+        """The next line it says."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the worker's process ended unexpectedly")
+        return line.decode().strip()
+
+    async def expect(self, word: str) -> None:
+        """Wait until it says this."""
+        while await self.hear() != word:
+            pass
+
+    async def usage(self) -> Usage:
+        """What it has used so far."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"usage\n")
+        return Usage(**json.loads(await self.hear()))
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.send_signal(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def neighbour(database: Path, *, slots: int = 10) -> AsyncGenerator[Neighbour]:
+    """A worker on this database, ready; ended with the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.benchmarks.neighbour", str(database), str(slots),
+        cwd=ROOT, stdin=PIPE, stdout=PIPE,
+    )  # fmt: skip
+    worker = Neighbour(process)
+    try:
+        await worker.expect("ready")
+        yield worker
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def python(code: str) -> str:
+    """What a fresh interpreter prints for this code."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stdout=PIPE)
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"a fresh interpreter failed at: {code}")
+    return printed.decode().strip()
