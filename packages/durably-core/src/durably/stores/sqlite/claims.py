@@ -105,7 +105,6 @@ def _take(session: Session, seq: int, request: ClaimRequest, *, suspect: bool) -
         # Nobody had it before, so it has neither steps nor logs.
         return claim
     steps = [to_step_record(row) for row in session.rows(SQL["steps_of_run"], {"seq": seq})]
-    logged = session.row(SQL["last_log_sequence"], {"seq": seq})
-    assert logged is not None
+    logged = session.one(SQL["last_log_sequence"], {"seq": seq})
     last = max([logged[0], *(step.sequence for step in steps)])
     return replace(claim, steps=steps, last_sequence=last)

@@ -110,8 +110,7 @@ def take_over(session: Session, owner: str, *, by: str | None, max_crashes: int,
 
 def give_back(session: Session, worker_id: str) -> None:
     """Take back what the runs of a worker were charged with: it was not dead after all."""
-    worker = session.row(SQL["find_worker"], {"worker_id": worker_id})
-    assert worker is not None
+    worker = session.one(SQL["find_worker"], {"worker_id": worker_id})
     for run_id, counted, checkpoints in json.loads(worker["charged"]):
         session.run(SQL["give_back"], {"run_id": run_id, "counted": counted, "checkpoints": checkpoints})
     session.run(SQL["find_worker_again"], {"worker_id": worker_id})

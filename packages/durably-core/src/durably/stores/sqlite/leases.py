@@ -29,8 +29,12 @@ def renew(
 
 def check(session: Session, leases: Sequence[Lease]) -> Mapping[str, Answer]:
     """The leases that are no longer good."""
-    answers = {lease.run_id: standing(session, lease) for lease in leases}
-    return {run_id: answer for run_id, answer in answers.items() if answer != "applied"}
+    refused: dict[str, Answer] = {}
+    for lease in leases:
+        answer = standing(session, lease)
+        if answer != "applied":
+            refused[lease.run_id] = answer
+    return refused
 
 
 def release(session: Session, leases: Sequence[Lease]) -> None:

@@ -6,7 +6,8 @@ one job in one status, one status, all runs), so that an arm stops after the row
 needs, however many runs there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TypeAlias, get_args
 
 from durably.models import RunStatus
@@ -46,43 +47,43 @@ def compose_count(filter: RunFilter, *, cap: int) -> Statement:
 
 def _arms(filter: RunFilter, values: dict[str, Value], before: int | None) -> list[str]:
     """Disjoint queries for `seq` that together find what the filter asks for."""
-    jobs = tuple(dict.fromkeys(filter.job_name))
-    statuses = tuple(dict.fromkeys(filter.status))
-    labels = list(filter.labels.items())
-    values |= {f"job{number}": job for number, job in enumerate(jobs)}
-    values |= {f"status{number}": status for number, status in enumerate(statuses)}
-    for number, (key, value) in enumerate(labels):
-        values |= {f"key{number}": key, f"value{number}": value}
-
-    job_is_one = _one_of("run.job_name", "job", len(jobs))
-    status_is_one = _one_of("run.status", "status", len(statuses))
+    jobs = _bind(values, "job", filter.job_name)
+    statuses = _bind(values, "status", filter.status)
     if before is not None:
         values["before"] = before
     older = [] if before is None else ["run.seq < :before"]
-    if labels:
-        others = [
-            "EXISTS (SELECT 1 FROM durably_run_labels AS other WHERE other.key = "
-            f":key{number} AND other.value = :value{number} AND other.run_seq = run.seq)"
-            for number in range(1, len(labels))
-        ]
-        older = [] if before is None else ["label.run_seq < :before"]
-        where = ["label.key = :key0", "label.value = :value0", *older, *job_is_one, *status_is_one, *others]
-        return [
-            "SELECT label.run_seq AS seq FROM durably_run_labels AS label "
-            f"CROSS JOIN durably_runs AS run ON run.seq = label.run_seq WHERE {' AND '.join(where)}"
-        ]
+    rest = [*_is_one_of("run.job_name", jobs), *_is_one_of("run.status", statuses)]
+    if filter.labels:
+        return [_label_arm(filter.labels, values, rest, before)]
     if jobs and len(jobs) * len(statuses or ALL_STATUSES) <= MOST_ARMS:
-        wanted = [f":status{number}" for number in range(len(statuses))] or [
-            f"'{status}'" for status in ALL_STATUSES
-        ]
-        return [
-            _arm([f"run.job_name = :job{number}", f"run.status = {status}", *older])
-            for number in range(len(jobs))
-            for status in wanted
-        ]
+        wanted = statuses or [f"'{status}'" for status in ALL_STATUSES]
+        pairs = product(jobs, wanted)
+        return [_arm([f"run.job_name = {job}", f"run.status = {status}", *older]) for job, status in pairs]
     if statuses and not jobs:
-        return [_arm([f"run.status = :status{number}", *older]) for number in range(len(statuses))]
-    return [_arm([*older, *job_is_one, *status_is_one])]
+        return [_arm([f"run.status = {status}", *older]) for status in statuses]
+    return [_arm([*older, *rest])]
+
+
+def _label_arm(
+    labels: Mapping[str, str], values: dict[str, Value], rest: list[str], before: int | None
+) -> str:
+    """Walks through the runs with the first label; the others are looked up for each."""
+    keys = _bind(values, "key", list(labels))
+    contents = _bind(values, "value", list(labels.values()), distinct=False)
+    pairs = list(zip(keys, contents, strict=True))
+    where = [f"label.key = {keys[0]}", f"label.value = {contents[0]}"]
+    if before is not None:
+        where.append("label.run_seq < :before")
+    where += rest
+    where += [
+        f"EXISTS (SELECT 1 FROM durably_run_labels AS other WHERE other.key = {key} "
+        f"AND other.value = {value} AND other.run_seq = run.seq)"
+        for key, value in pairs[1:]
+    ]
+    return (
+        "SELECT label.run_seq AS seq FROM durably_run_labels AS label "
+        f"CROSS JOIN durably_runs AS run ON run.seq = label.run_seq WHERE {' AND '.join(where)}"
+    )
 
 
 def _arm(where: list[str]) -> str:
@@ -90,6 +91,16 @@ def _arm(where: list[str]) -> str:
     return f"SELECT run.seq AS seq FROM durably_runs AS run{condition}"
 
 
-def _one_of(column: str, prefix: str, count: int) -> list[str]:
-    names = ", ".join(f":{prefix}{number}" for number in range(count))
-    return [f"{column} IN ({names})"] if count else []
+def _bind(
+    values: dict[str, Value], prefix: str, wanted: Sequence[str], *, distinct: bool = True
+) -> list[str]:
+    """Add the values under numbered names; answers their placeholders."""
+    names: list[str] = []
+    for number, value in enumerate(dict.fromkeys(wanted) if distinct else wanted):
+        values[f"{prefix}{number}"] = value
+        names.append(f":{prefix}{number}")
+    return names
+
+
+def _is_one_of(column: str, placeholders: list[str]) -> list[str]:
+    return [f"{column} IN ({', '.join(placeholders)})"] if placeholders else []

@@ -20,9 +20,7 @@ def get_run(session: Session, run_id: str, *, disposition: Disposition | None = 
 
 def run_at(session: Session, seq: int) -> Run:
     """The run in this place, which the caller knows to exist."""
-    row = session.row(SQL["get_run_at"], {"seq": seq})
-    assert row is not None
-    return to_run(row)
+    return to_run(session.one(SQL["get_run_at"], {"seq": seq}))
 
 
 def list_runs(
@@ -38,9 +36,7 @@ def list_runs(
 def count_runs(session: Session, filter: RunFilter, cap: int) -> int:
     """How many match, up to `cap`."""
     statement, values = compose_count(filter, cap=cap)
-    row = session.row(statement, values)
-    assert row is not None
-    count: int = row[0]
+    count: int = session.one(statement, values)[0]
     return count
 
 

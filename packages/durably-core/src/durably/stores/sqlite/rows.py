@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from durably.models import (
     Disposition,
@@ -15,8 +15,6 @@ from durably.models import (
     WorkerInfo,
 )
 from durably.stores.base import StepRecord
-
-UTC = timezone.utc
 
 SHARED_SCOPE = "*"
 """The scope of a key that spans jobs; otherwise it is the job's name."""

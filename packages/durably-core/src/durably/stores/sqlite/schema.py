@@ -29,9 +29,7 @@ def version(session: Session) -> int:
     """The version of the database; 0 before the first migration."""
     if session.row(SQL["has_versions"]) is None:
         return 0
-    row = session.row(SQL["read_version"])
-    assert row is not None
-    found: int = row[0]
+    found: int = session.one(SQL["read_version"])[0]
     return found
 
 

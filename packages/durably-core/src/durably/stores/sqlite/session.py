@@ -24,8 +24,9 @@ class Session:
         self.connection = connection
         self.now = 0.0
         self._clock = clock
-        self._change: int | None = None
+        self._change = 0
         self._instant = 0.0
+        self._has_read_counters = False
         self._after_commit: list[Callable[[], None]] = []
 
     def tell_time(self) -> None:
@@ -43,11 +44,11 @@ class Session:
 
     def commit(self) -> None:
         """Commit, then do what was put off until the commit."""
-        if self._change is not None:
-            self.connection.execute(SQL["write_clock"], {"change": self._change, "instant": self._instant})
+        if self._has_read_counters:
+            self.run(SQL["write_clock"], {"change": self._change, "instant": self._instant})
         self.connection.execute("COMMIT")
+        self._has_read_counters = False
         put_off, self._after_commit = self._after_commit, []
-        self._change = None
         for action in put_off:
             action()
 
@@ -57,7 +58,7 @@ class Session:
         After a full disk or an interrupt SQLite has rolled back already, and a second ROLLBACK
         would hide the error that matters.
         """
-        self._change = None
+        self._has_read_counters = False
         self._after_commit.clear()
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
@@ -69,7 +70,6 @@ class Session:
     def next_change(self) -> int:
         """The number of the next change in the store."""
         self._read_counters()
-        assert self._change is not None
         self._change += 1
         return self._change
 
@@ -97,8 +97,11 @@ class Session:
         rows = self.rows(statement, values)
         return rows[0] if rows else None
 
+    def one(self, statement: str, values: Values = NOTHING) -> sqlite3.Row:
+        """Execute what always finds a row, and fetch it."""
+        return self.rows(statement, values)[0]
+
     def _read_counters(self) -> None:
-        if self._change is None:
-            row = self.row(SQL["read_clock"])
-            assert row is not None
-            self._change, self._instant = row
+        if not self._has_read_counters:
+            self._change, self._instant = self.one(SQL["read_clock"])
+            self._has_read_counters = True

@@ -29,7 +29,7 @@ def _enqueue(session: Session, new: NewRun) -> Run:
     key = _key_of(new)
     waits = due_at is not None and due_at > session.now
     change = session.next_change()
-    inserted = session.connection.execute(
+    inserted = session.row(
         SQL["insert_run"],
         {
             "id": new.id,
@@ -48,10 +48,9 @@ def _enqueue(session: Session, new: NewRun) -> Run:
             "input": new.input_json,
         },
     )
-    if not inserted.rowcount:
+    if inserted is None:
         return _stored_before(session, new)
-    seq = inserted.lastrowid
-    assert seq is not None
+    seq = inserted["seq"]
     for name, value in new.labels.items():
         session.run(SQL["insert_label"], {"key": name, "value": value, "seq": seq})
     created_at = instant(session.now)
@@ -78,11 +77,10 @@ def _stored_before(session: Session, new: NewRun) -> Run:
     own = get_run(session, new.id, disposition="created")
     if own is not None:
         return own
-    row = session.row(
+    row = session.one(
         SQL["find_by_idempotency_key"],
         {"job_name": new.job_name, "idempotency_key": new.idempotency_key},
     )
-    assert row is not None
     return to_run(row, disposition="idempotent")
 
 

@@ -10,7 +10,6 @@ from durably.environment import Environment
 from durably.errors import StoreUnavailableError
 from durably.stores.sqlite.journal import EMPTY, measure
 from durably.stores.sqlite.presence import try_lock
-from durably.stores.sqlite.session import Session
 
 FILE_CHECK_EVERY = 1.0
 """Seconds between two looks at whether the database's file is still the one we opened."""
@@ -28,14 +27,14 @@ class Upkeep:
     def __init__(
         self,
         environment: Environment,
-        session: Session,
+        connection: sqlite3.Connection,
         path: str,
         *,
         changed: Callable[[], None],
         replaced: Callable[[StoreUnavailableError], None],
     ) -> None:
         self._environment = environment
-        self._connection = session.connection
+        self._connection = connection
         self._path = Path(path)
         self._log = Path(f"{path}-wal")
         self._changed = changed

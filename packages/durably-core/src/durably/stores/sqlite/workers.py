@@ -48,11 +48,9 @@ def nobody_dead(session: Session, presence: Presence, host: str) -> Claimed | No
 
 def bury_dead(session: Session, presence: Presence, host: str, max_crashes: int) -> Claimed:
     """Take the runs of dead workers, and the workers off the list."""
-    parked: list[Run] = []
     dead = _dead(session, presence, host)
-    for worker_id, lock in dead:
-        parked += take_over(session, worker_id, by=None, max_crashes=max_crashes, dead=True)
-        session.run(SQL["bury_worker"], {"worker_id": worker_id})
+    parked = [run for worker_id, _ in dead for run in _bury(session, worker_id, max_crashes)]
+    for _, lock in dead:
         session.after_commit(partial(presence.bury, lock))
     return Claimed(parked=parked, wake_in=0 if dead else None)
 
@@ -70,6 +68,12 @@ def sweep(session: Session) -> int:
     for key in headless:
         settle_key(session, key)
     return len(headless)
+
+
+def _bury(session: Session, worker_id: str, max_crashes: int) -> Sequence[Run]:
+    parked = take_over(session, worker_id, by=None, max_crashes=max_crashes, dead=True)
+    session.run(SQL["bury_worker"], {"worker_id": worker_id})
+    return parked
 
 
 def _dead(session: Session, presence: Presence, host: str) -> Sequence[tuple[str, str]]:

@@ -136,10 +136,17 @@ class Desk:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(listener)
 
-    def close(self) -> "Future[None]":
-        """Do what is queued, then close the connection."""
-        _ = self.submit(lambda session: session.connection.close(), reads=True)
-        return self._lane.close()
+    def close(self, *, finally_do: Callable[[], None] = lambda: None) -> "Future[None]":
+        """Do what is queued, then close the connection; done once that is done."""
+        closed: Future[None] = Future()
+
+        def close(_: "Future[None]") -> None:
+            self.session.connection.close()
+            finally_do()
+            closed.set_result(None)
+
+        self._lane.close().add_done_callback(close)
+        return closed
 
     def _handle(self, batch: list[Operation[Any]]) -> None:
         if self.broken is None:

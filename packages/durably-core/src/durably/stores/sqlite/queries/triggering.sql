@@ -8,7 +8,8 @@ INSERT INTO durably_runs (
 ) VALUES (
   :id, :job_name, 'pending', :change, :priority, :rank, :ready, :timer_at, :due_at, :idempotency_key, :key_scope,
   :concurrency_key, :now, :now, :labels, :input
-) ON CONFLICT DO NOTHING;
+) ON CONFLICT DO NOTHING
+RETURNING seq;
 
 -- :name insert_label
 INSERT INTO durably_run_labels (key, value, run_seq) VALUES (:key, :value, :seq);
