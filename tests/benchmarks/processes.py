@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -77,9 +78,13 @@ async def neighbour(database: Path, *, slots: int = 10) -> AsyncGenerator[Neighb
             await process.wait()
 
 
-async def python(code: str) -> str:
-    """What a fresh interpreter prints for this code."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stdout=PIPE)
+async def python(code: str, *, bytecode: Path) -> str:
+    """What a fresh interpreter prints for this code; the bytecode of what it imports is kept in a folder."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=ROOT, env=environment, stdout=PIPE
+    )
     printed, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"a fresh interpreter failed at: {code}")

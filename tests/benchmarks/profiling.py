@@ -1,11 +1,12 @@
 """Where the time goes: one workload of the engine alone, under cProfile, on every thread."""
 
 import cProfile
-import pstats
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from types import FrameType
+from dataclasses import dataclass
+from types import CodeType, FrameType
 from typing import Self, TypeAlias
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from tests.benchmarks.workloads.steps import work
 Profiled: TypeAlias = Callable[[Bench], Awaitable[int]]
 """Does the work once, and answers how many operations it was."""
 
-LINES = 40
+LINES = 50
 SHOWN_PARTS = 3
 
 
@@ -78,15 +79,36 @@ class EveryThread:
         self._profiles.append(profile)
         profile.enable()
 
-    def statistics(self) -> pstats.Stats:
-        """Of all threads together."""
-        own, *others = self._profiles
-        together = pstats.Stats(own)
-        for other in others:
-            other.create_stats()
-            if other.getstats():
-                together.add(other)
-        return together
+    def costs(self) -> "list[Cost]":
+        """Of all threads together, the dearest first."""
+        together: defaultdict[str, Cost] = defaultdict(Cost)
+        for profile in self._profiles:
+            for entry in profile.getstats():
+                cost = together[_place(entry.code)]
+                cost.own += entry.inlinetime
+                cost.total += entry.totaltime
+                cost.calls += entry.callcount
+        for place, cost in together.items():
+            cost.place = place
+        return sorted(together.values(), key=lambda cost: cost.own, reverse=True)
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a function costs, in seconds."""
+
+    place: str = ""
+    own: float = 0.0
+    total: float = 0.0
+    """With everything it calls; of a coroutine, the sum over its pieces."""
+    calls: int = 0
+
+
+def _place(code: CodeType | str) -> str:
+    if isinstance(code, str):
+        return code
+    file = "/".join(code.co_filename.rsplit("/", SHOWN_PARTS)[1:])
+    return f"{file}:{code.co_firstlineno} {code.co_qualname}"
 
 
 async def profile(bench: Bench, name: str, console: Console) -> None:
@@ -98,19 +120,11 @@ async def profile(bench: Bench, name: str, console: Console) -> None:
     for column in ("own", "with callees", "calls"):
         table.add_column(column, justify="right")
     table.add_column("function", overflow="fold")
-    for own, total, calls, function in ranked(threads.statistics(), operations)[:LINES]:
-        table.add_row(f"{own:.1f}", f"{total:.1f}", f"{calls:.2f}", function)
+    each = 1e6 / operations
+    for cost in threads.costs()[:LINES]:
+        calls = cost.calls / operations
+        table.add_row(f"{cost.own * each:.2f}", f"{cost.total * each:.2f}", f"{calls:.2f}", cost.place)
     console.print(table)
-    console.print("The profile itself costs about a microsecond a call, so trust the order, not the sum.")
-
-
-def ranked(statistics: pstats.Stats, operations: int) -> list[tuple[float, float, float, str]]:
-    """Own time, time with callees (µs) and calls of each function, per operation, the dearest first."""
-    rows: list[tuple[float, float, float, str]] = []
-    for function, line in statistics.get_stats_profile().func_profiles.items():
-        calls = float(str(line.ncalls).split("/", maxsplit=1)[0])
-        place = "/".join(line.file_name.rsplit("/", SHOWN_PARTS)[1:])
-        where = f"{place}:{line.line_number} {function}" if line.line_number else function
-        each = 1e6 / operations
-        rows.append((line.tottime * each, line.cumtime * each, calls / operations, where))
-    return sorted(rows, reverse=True)
+    console.print(
+        "Waiting counts as well, and the profile costs about a microsecond a call: trust the order."
+    )
