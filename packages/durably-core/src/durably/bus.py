@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
+from typing import TypeAlias
 
 from durably.environment import Environment
 from durably.events import Event, EventType
 
-Handler = Callable[[Event], object]
-ErrorHandler = Callable[[BaseException, Event], object]
+Handler: TypeAlias = Callable[[Event], object]
+ErrorHandler: TypeAlias = Callable[[BaseException, Event], object]
 
-logger = logging.getLogger("durably")
+logger: logging.Logger = logging.getLogger("durably")
 
 
 class Bus:

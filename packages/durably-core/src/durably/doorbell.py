@@ -10,7 +10,7 @@ class Doorbell:
     """
 
     def __init__(self) -> None:
-        self.rings = 0
+        self.rings: int = 0
         self._rung = asyncio.Event()
 
     def ring(self) -> None:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 ItemIn = TypeVar("ItemIn", contravariant=True)
 
-logger = logging.getLogger("durably")
+logger: logging.Logger = logging.getLogger("durably")
 
 LARGEST_BATCH = 1000
 """Items a lane hands over at once; bounds how long one batch keeps the others waiting."""

@@ -64,7 +64,7 @@ class ValidationError(DurablyError, ValueError):
 
     def __init__(self, message: str, *, fields: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.fields = tuple(fields)
+        self.fields: tuple[str, ...] = tuple(fields)
 
 
 class PayloadTooLargeError(ValidationError):

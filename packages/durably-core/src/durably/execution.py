@@ -33,14 +33,14 @@ from durably.failures import describe
 from durably.insistence import insist
 from durably.journal import Journal, Page
 from durably.lifecycle import Interruption
-from durably.models import LogEntry
+from durably.models import LogEntry, Run
 from durably.options import Limits
-from durably.stores.base import Answer, Claim, StepRecord, Store
+from durably.stores.base import Answer, Claim, Lease, StepRecord, Store
 
 T = TypeVar("T")
 
 LONGEST_NAME = 200
-RESERVED = frozenset("/[]")
+RESERVED: frozenset[str] = frozenset("/[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,17 @@ class Execution:
     def __init__(
         self, claim: Claim, engine: Engine, *, deadline: float, journal_filled: Callable[[], None]
     ) -> None:
-        self.run = claim.run
-        self.lease = claim.lease
-        self.deadline = deadline
+        self.run: Run = claim.run
+        self.lease: Lease = claim.lease
+        self.deadline: float = deadline
         """The monotonic instant at which the lease runs out unless it is renewed."""
         self.interruption: Interruption | None = None
-        self.has_ended = False
+        self.has_ended: bool = False
         self.root: asyncio.Task[object] | None = None
         self.working: set[Future[object]] = set()
         """Plain functions of this run that have not returned."""
-        self.journal = Journal(claim.last_sequence, filled=journal_filled)
-        self.is_suspect = claim.suspect
+        self.journal: Journal = Journal(claim.last_sequence, filled=journal_filled)
+        self.is_suspect: bool = claim.suspect
         self._engine = engine
         self._steps = {step.name: step for step in claim.steps}
         self._unused = {step.name for step in claim.steps if step.status != "running"}

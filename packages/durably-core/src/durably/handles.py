@@ -28,7 +28,7 @@ class JobHandle(Generic[In, Out]):
     """A registered job; `Durably.register` and `@durably.job` give it."""
 
     def __init__(self, definition: JobDefinition[In, Out], runs: Runs) -> None:
-        self.definition = definition
+        self.definition: JobDefinition[In, Out] = definition
         self._runs = runs
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """A job's function with a plain context and no store."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from typing import TypeVar
 
@@ -18,9 +18,9 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 RUN_ID = "inline"
-LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS: Mapping[LogLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-logger = logging.getLogger("durably.inline")
+logger: logging.Logger = logging.getLogger("durably.inline")
 
 
 async def run_inline(job: JobDefinition[In, Out], input: In) -> Out:

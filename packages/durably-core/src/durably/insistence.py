@@ -11,7 +11,7 @@ T = TypeVar("T")
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
 
-PASSING = (StoreBusyError, StoreFullError, StoreUnavailableError)
+PASSING: tuple[type[StoreError], ...] = (StoreBusyError, StoreFullError, StoreUnavailableError)
 """Trouble that may pass by itself."""
 
 

@@ -14,7 +14,7 @@ Out = TypeVar("Out")
 
 JobFunction: TypeAlias = Callable[[StepContext, In], Awaitable[Out]]
 
-JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+JOB_NAME: re.Pattern[str] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
 class JobDefinition(Generic[In, Out]):
@@ -38,11 +38,11 @@ class JobDefinition(Generic[In, Out]):
                 f"{name!r} is no job name: use 1–200 letters, digits and . _ : -, "
                 "beginning with a letter or digit"
             )
-        self.name = name
-        self.function = function
-        self.input_codec = input_codec
-        self.output_codec = output_codec
-        self.doc = inspect.getdoc(function)
+        self.name: str = name
+        self.function: JobFunction[In, Out] = function
+        self.input_codec: Codec[In] = input_codec
+        self.output_codec: Codec[Out] = output_codec
+        self.doc: str | None = inspect.getdoc(function)
 
     def __repr__(self) -> str:
         return f"<JobDefinition {self.name}>"

@@ -13,7 +13,7 @@ from durably.models import ConcurrencyKey, Seconds
 LONGEST_KEY = 512
 LONGEST_LABEL = 255
 HIGHEST_PRIORITY = 1_000_000
-LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,255}")
+LABEL_KEY: re.Pattern[str] = re.compile(r"[A-Za-z0-9._/-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from durably.bus import Bus
 from durably.doorbell import Doorbell
 from durably.environment import Environment
-from durably.errors import StoreError
+from durably.errors import NotRunningError, StoreError
 from durably.events import Event, EventType, RunEvent, WorkerError
 from durably.stores.base import Store
 
@@ -33,7 +33,11 @@ class Waiters:
             bus.on(ending, self._ended)
 
     async def wait(self, run_id: str) -> None:
-        """Return once the run may have ended or vanished; look at it afterwards."""
+        """Return once the run may have ended or vanished; look at it afterwards.
+
+        Raises:
+            NotRunningError: The instance was closed.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[run_id].add(future)
         if self._task is None or self._task.done():
@@ -52,9 +56,13 @@ class Waiters:
         self._bell.ring()
 
     async def close(self) -> None:
-        """Settle everyone: there will be no more news."""
-        for run_id in tuple(self._waiting):
-            self._settle(run_id)
+        """Let everyone go: there will be no more news."""
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(
+                        NotRunningError("the instance was closed while a run was waited for")
+                    )
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

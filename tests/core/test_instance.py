@@ -1,0 +1,210 @@
+"""The front door: its options, its life, its registry."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from durably import (
+    ConfigurationError,
+    Durably,
+    JobAlreadyRegisteredError,
+    NotRunningError,
+    SchemaMissingError,
+    StepContext,
+    create_durably,
+    define_job,
+    job,
+)
+from tests.core.unchecked import unchecked
+
+
+class Empty(BaseModel):
+    pass
+
+
+async def nothing(step: StepContext, input: Empty) -> None:
+    """Do nothing at all."""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_concurrent_runs": 0}, "from 1 to 1000"),
+        ({"max_concurrent_runs": -1}, "from 1 to 1000"),
+        ({"max_concurrent_runs": 1001}, "from 1 to 1000"),
+        ({"max_concurrent_runs": 1.5}, "whole number"),
+        ({"max_concurrent_runs": True}, "whole number"),
+        ({"polling_interval": 0}, "positive number of seconds"),
+        ({"polling_interval": float("nan")}, "positive number of seconds"),
+        ({"heartbeat_interval": timedelta(0)}, "positive number of seconds"),
+        ({"heartbeat_interval": 20}, "at most half of stale_threshold"),
+        ({"stale_threshold": "30s"}, "positive number of seconds"),
+        ({"retain": "30d"}, "positive number of seconds"),
+        ({"durability": "maybe"}, "'disk' or 'process'"),
+        ({"max_crashes": 0}, "from 1 to"),
+        ({"pollingInterval": 1}, "unknown option 'pollingInterval'"),
+    ],
+)
+def test_an_option_that_cannot_be_used_says_what_is_allowed(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        unchecked(create_durably)(":memory:", **options)
+
+
+@pytest.mark.parametrize("url", ["postgresql://localhost/x", "mysql://x", "sqlite://relative.db"])
+def test_a_place_that_cannot_be_opened_says_what_can(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="sqlite:///relative/path"):
+        Durably(url)
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{}", "{}", "path"])
+async def test_a_file_is_named_by_url_or_path(tmp_path: Path, form: str) -> None:
+    file = tmp_path / "runs.db"
+    async with Durably(file if form == "path" else form.format(file)):
+        pass
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_starting_without_tables_is_a_clear_error(file_url: str) -> None:
+    durably = Durably(file_url)
+    with pytest.raises(SchemaMissingError, match="migrate"):
+        await durably.start()
+    await durably.close()
+
+
+async def test_verbs_of_a_closed_instance_are_a_clear_error(url: str) -> None:
+    durably = Durably(url)
+    handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
+    with pytest.raises(NotRunningError):
+        await handle.trigger(Empty())
+    async with durably:
+        await handle.trigger(Empty())
+    with pytest.raises(NotRunningError):
+        await durably.get_runs()
+    await durably.close()
+
+
+async def test_an_instance_lives_again_after_stop(durably: Durably) -> None:
+    handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
+    for _ in range(3):
+        await durably.start()
+        await handle.trigger_and_wait(Empty(), timeout=5)
+        await durably.stop()
+        await durably.stop()
+    assert len(await durably.get_runs(status="completed")) == 3
+
+
+async def test_migrating_again_and_at_once_changes_nothing(another: Callable[..., Durably]) -> None:
+    instances = [another(worker=False) for _ in range(4)]
+    await asyncio.gather(*(instance.migrate() for instance in instances))
+    await asyncio.gather(*(instance.init() for instance in instances))
+    assert await instances[0].get_runs() == []
+
+
+async def test_an_instance_leaves_no_task_behind(url: str) -> None:
+    before = asyncio.all_tasks()
+    async with Durably(url) as durably:
+        handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
+        await handle.trigger_and_wait(Empty(), timeout=5)
+    assert asyncio.all_tasks() == before
+
+
+async def test_close_lets_waiters_go(url: str) -> None:
+    durably = Durably(url, worker=False)
+    await durably.init()
+    handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
+    waiting = asyncio.create_task(handle.trigger_and_wait(Empty()))
+    await asyncio.sleep(0.05)
+    await durably.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(NotRunningError, match="was closed"):
+            await waiting
+
+
+async def test_a_worker_that_is_not_wanted_executes_nothing(url: str) -> None:
+    async with Durably(url, worker=False) as durably:
+        handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
+        run = await handle.trigger(Empty())
+        await asyncio.sleep(0.05)
+        assert (still := await durably.get_run(run.id)) is not None
+        assert still.status == "pending"
+        assert await durably.get_workers() == []
+        assert await durably.process_one()
+
+
+async def test_old_runs_are_purged_by_themselves(url: str) -> None:
+    async with Durably(url, retain=0.05) as durably:
+        handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
+        await handle.trigger_and_wait(Empty(), timeout=5)
+        async with asyncio.timeout(5):
+            while await durably.get_runs():
+                await asyncio.sleep(0.01)
+
+
+# The registry
+
+
+def test_the_same_definition_gives_the_same_handle() -> None:
+    durably = Durably(":memory:")
+    definition = define_job(name="nothing", input=Empty, run=nothing)
+    handle = durably.register(definition)
+    assert durably.register(definition) is handle
+    assert durably.get_job("nothing") is handle
+    assert durably.get_job("something") is None
+    assert handle.definition.doc == "Do nothing at all."
+    with pytest.raises(JobAlreadyRegisteredError, match="'nothing' is already registered"):
+        durably.register(define_job(name="nothing", input=Empty, run=nothing))
+
+
+def test_jobs_may_be_given_at_once() -> None:
+    definition = define_job(name="nothing", input=Empty, run=nothing)
+    assert Durably(":memory:", jobs=[definition]).get_job("nothing") is not None
+
+
+def test_a_decorated_function_becomes_a_job() -> None:
+    @job
+    async def send_mail(step: StepContext, input: Empty) -> int:
+        return 1
+
+    @job(name="mail.send")
+    async def _other(step: StepContext, input: Empty) -> None: ...
+
+    assert (send_mail.name, _other.name) == ("send-mail", "mail.send")
+    durably = Durably(":memory:")
+
+    @durably.job(name="third")
+    async def third(step: StepContext, input: Empty) -> None: ...
+
+    assert third.name == "third"
+    assert repr(third) == "<JobHandle third>"
+
+
+def test_functions_that_are_no_jobs_are_refused() -> None:
+    def plain(step: StepContext, input: Empty) -> None: ...
+
+    async def too_few(step: StepContext) -> None: ...
+
+    async def untyped(step: StepContext, input: Empty) -> None: ...
+
+    async def unsaid(step: StepContext, input: Empty) -> None: ...
+
+    async def lost(step: StepContext, input: Empty) -> None: ...
+
+    del untyped.__annotations__["input"], unsaid.__annotations__["return"]
+    lost.__annotations__["input"] = "Nowhere"
+    cases: tuple[tuple[object, str], ...] = (
+        (plain, "must be an async function"),
+        (too_few, r"exactly \(step, input\)"),
+        (untyped, "no annotation for 'input'"),
+        (unsaid, "no annotation for 'return'"),
+        (lost, "cannot be resolved"),
+    )
+    for function, message in cases:
+        with pytest.raises(ConfigurationError, match=message):
+            unchecked(job)(function)
+    for name in ("", "two words", "-x", "x" * 201, "*"):
+        with pytest.raises(ConfigurationError, match="is no job name"):
+            define_job(name=name, input=Empty, run=nothing)
