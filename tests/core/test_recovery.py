@@ -151,6 +151,34 @@ async def test_a_job_that_keeps_killing_its_worker_is_parked_with_its_step_named
     assert [int(line.split()[1]) for line in lines(effects)] == [0, 1, 2, 2, 2, 2, 2]
 
 
+async def test_a_paused_worker_that_wakes_after_its_lease_starts_and_writes_nothing(
+    spawn: Spawn, client: Durably, handle: JobHandle[Ledger, int], tmp_path: Path
+) -> None:
+    effects, hold = tmp_path / "effects", tmp_path / "effects.hold"
+    hold.touch()
+    short = {"stale_threshold": 1, "heartbeat_interval": 0.3}
+    zombie = spawn(**short)
+    run = await handle.trigger(Ledger(path=str(effects), stuck=1))
+    await until(lambda: len(lines(effects)) == 2)
+    zombie.send_signal(signal.SIGSTOP)
+    hold.unlink()
+    successor = spawn(**short)
+    done = await client.wait_for_run(run.id, timeout=15)
+    zombie.send_signal(signal.SIGCONT)
+    # Once it is back it beats again, and by then it has had its chance to do harm.
+    async with asyncio.timeout(10):
+        while len([one for one in await client.get_workers() if one.state == "active"]) < 2:
+            await asyncio.sleep(0.01)
+    after = await client.get_run(run.id)
+    assert after is not None
+    assert (after.status, after.output, after.change) == ("completed", 10, done.change)
+    assert [tuple(map(int, line.split()[1:])) for line in lines(effects)] == [
+        (0, zombie.pid), (1, zombie.pid),
+        (1, successor.pid), (2, successor.pid), (3, successor.pid), (4, successor.pid),
+    ]  # fmt: skip
+    assert after.crashes == 0
+
+
 async def test_a_run_behind_a_killed_holder_of_its_key_does_not_overtake_it(
     spawn: Spawn, client: Durably, handle: JobHandle[Ledger, int], tmp_path: Path
 ) -> None:
