@@ -58,11 +58,11 @@ def _promote(session: Session, request: ClaimRequest) -> Sequence[Run]:
     due = session.rows(SQL["due_timers"], {"now": session.now, "limit": LARGEST_PROMOTION})
     silent: dict[str, None] = {}
     for row in due:
-        if row["status"] == "running":
+        if row["lease_owner"] is None:
+            hand_back(session, row["seq"])
+        else:
             # The runs of one owner are judged together: which of them killed it?
             silent[row["lease_owner"]] = None
-        else:
-            hand_back(session, row["seq"])
     parked: list[Run] = []
     for owner in silent:
         parked += take_over(session, owner, by=request.worker_id, max_crashes=request.max_crashes, dead=False)

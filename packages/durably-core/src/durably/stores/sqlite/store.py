@@ -44,98 +44,98 @@ class SqliteStore(Store):
         durability: Durability = "disk",
         busy_timeout: float = 5.0,
     ) -> None:
-        self._database = Database(
+        self.database = Database(
             path, environment=environment, durability=durability, busy_timeout=busy_timeout
         )
 
     @override
     def watch(self, changed: Callable[[], None], /) -> None:
-        self._database.watchers.append(changed)
+        self.database.watchers.append(changed)
 
     @override
     async def open(self) -> None:
-        await self._database.open()
+        await self.database.open()
 
     @override
     async def migrate(self) -> None:
-        await self._database.write(schema.migrate, probe=schema.is_current)
+        await self.database.write(schema.migrate, probe=schema.is_current)
 
     @override
     async def close(self) -> None:
-        await self._database.close()
+        await self.database.close()
 
     # Triggering
 
     @override
     async def enqueue(self, runs: Sequence[NewRun], /) -> Sequence[Run]:
-        return await self._database.write(lambda session: triggering.enqueue(session, runs))
+        return await self.database.write(lambda session: triggering.enqueue(session, runs))
 
     # An owner's verbs
 
     @override
     async def claim(self, request: ClaimRequest, /) -> Claimed:
-        return await self._database.write(
+        return await self.database.write(
             lambda session: claims.claim(session, request),
             probe=lambda session: claims.nothing_to_claim(session, request),
         )
 
     @override
     async def save_step(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
-        return await self._database.write(lambda session: checkpoints.save_step(session, lease, step, notes))
+        return await self.database.write(lambda session: checkpoints.save_step(session, lease, step, notes))
 
     @override
     async def note(self, lease: Lease, notes: Notes, /) -> Answer:
-        return await self._database.write(lambda session: checkpoints.note(session, lease, notes))
+        return await self.database.write(lambda session: checkpoints.note(session, lease, notes))
 
     @override
     async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
-        return await self._database.write(lambda session: checkpoints.finish(session, lease, outcome, notes))
+        return await self.database.write(lambda session: checkpoints.finish(session, lease, outcome, notes))
 
     @override
     async def release(self, leases_: Sequence[Lease], /) -> None:
-        await self._database.write(lambda session: leases.release(session, leases_))
+        await self.database.write(lambda session: leases.release(session, leases_))
 
     @override
     async def hold(self, leases_: Sequence[Lease], /, *, seconds: float) -> None:
         for worker_id in {lease.worker_id for lease in leases_}:
-            self._database.presence.keep(worker_id)
-        await self._database.write(lambda session: leases.hold(session, leases_, seconds))
+            self.database.presence.keep(worker_id)
+        await self.database.write(lambda session: leases.hold(session, leases_, seconds))
 
     @override
     async def renew(
         self, worker_id: str, leases_: Sequence[Lease], /, *, lease_seconds: float
     ) -> Mapping[str, Answer]:
-        return await self._database.write(
+        return await self.database.write(
             lambda session: leases.renew(session, worker_id, leases_, lease_seconds)
         )
 
     @override
     async def check(self, leases_: Sequence[Lease], /) -> Mapping[str, Answer]:
-        return await self._database.read(lambda session: leases.check(session, leases_))
+        return await self.database.read(lambda session: leases.check(session, leases_))
 
     @override
     async def disown(self, worker_id: str, keep: Sequence[Lease], /) -> None:
-        await self._database.write(lambda session: leases.disown(session, worker_id, keep))
+        await self.database.write(lambda session: leases.disown(session, worker_id, keep))
 
     # A person's verbs
 
     @override
     async def cancel(self, run_id: str, /, *, token: str) -> Transition:
-        return await self._database.write(lambda session: transitions.cancel(session, run_id, token))
+        return await self.database.write(lambda session: transitions.cancel(session, run_id, token))
 
     @override
     async def retry(self, run_id: str, /, *, token: str) -> Transition:
-        return await self._database.write(lambda session: transitions.retry(session, run_id, token))
+        return await self.database.write(lambda session: transitions.retry(session, run_id, token))
 
     @override
     async def delete(self, run_id: str, /, *, token: str) -> Transition:
         # The row that could remember the token is gone: a repetition finds no run.
         del token
-        return await self._database.write(lambda session: transitions.delete(session, run_id))
+        return await self.database.write(lambda session: transitions.delete(session, run_id))
 
     @override
     async def purge(self, *, older_than: float, limit: int) -> int:
-        return await self._database.write(
+        return await self.database.write(
             lambda session: transitions.purge(session, older_than, limit),
             probe=lambda session: transitions.nothing_to_purge(session, older_than),
         )
@@ -144,63 +144,63 @@ class SqliteStore(Store):
 
     @override
     async def add_worker(self, worker: NewWorker, /) -> None:
-        await self._database.write(
-            lambda session: workers.add_worker(session, self._database.presence, worker)
+        await self.database.write(
+            lambda session: workers.add_worker(session, self.database.presence, worker)
         )
 
     @override
     async def remove_worker(self, worker_id: str, /) -> None:
-        await self._database.write(
-            lambda session: workers.remove_worker(session, self._database.presence, worker_id)
+        await self.database.write(
+            lambda session: workers.remove_worker(session, self.database.presence, worker_id)
         )
 
     @override
     async def bury_dead(self, *, max_crashes: int) -> Claimed:
-        return await self._database.write(
+        return await self.database.write(
             lambda session: workers.bury_dead(
-                session, self._database.presence, self._database.host, max_crashes
+                session, self.database.presence, self.database.host, max_crashes
             ),
-            probe=lambda session: workers.nobody_dead(session, self._database.presence, self._database.host),
+            probe=lambda session: workers.nobody_dead(session, self.database.presence, self.database.host),
         )
 
     @override
     async def sweep(self) -> int:
-        return await self._database.write(workers.sweep, probe=workers.nothing_to_mend)
+        return await self.database.write(workers.sweep, probe=workers.nothing_to_mend)
 
     # Reads
 
     @override
     async def get_run(self, run_id: str, /) -> Run | None:
-        return await self._database.read(lambda session: reads.get_run(session, run_id))
+        return await self.database.read(lambda session: reads.get_run(session, run_id))
 
     @override
     async def list_runs(
         self, filter: RunFilter, /, *, limit: int | None, offset: int, before: int | None
     ) -> Sequence[Run]:
-        return await self._database.read(
+        return await self.database.read(
             lambda session: reads.list_runs(session, filter, limit, offset, before)
         )
 
     @override
     async def list_changes(self, *, after: int, limit: int) -> Sequence[Run]:
-        return await self._database.read(lambda session: reads.list_changes(session, after, limit))
+        return await self.database.read(lambda session: reads.list_changes(session, after, limit))
 
     @override
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
-        return await self._database.read(lambda session: reads.count_runs(session, filter, cap))
+        return await self.database.read(lambda session: reads.count_runs(session, filter, cap))
 
     @override
     async def settled(self, run_ids: Sequence[str], /) -> Sequence[str]:
-        return await self._database.read(lambda session: reads.settled(session, run_ids))
+        return await self.database.read(lambda session: reads.settled(session, run_ids))
 
     @override
     async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:
-        return await self._database.read(lambda session: reads.list_steps(session, run_id, after))
+        return await self.database.read(lambda session: reads.list_steps(session, run_id, after))
 
     @override
     async def list_logs(self, run_id: str, /, *, after: int, limit: int | None) -> Sequence[LogEntry]:
-        return await self._database.read(lambda session: reads.list_logs(session, run_id, after, limit))
+        return await self.database.read(lambda session: reads.list_logs(session, run_id, after, limit))
 
     @override
     async def list_workers(self) -> Sequence[WorkerInfo]:
-        return await self._database.read(reads.list_workers)
+        return await self.database.read(reads.list_workers)

@@ -7,7 +7,7 @@ SELECT timer_at FROM durably_runs WHERE timer_at IS NOT NULL ORDER BY timer_at L
 SELECT 1 FROM durably_runs WHERE job_name = :job_name AND ready = 1 LIMIT 1;
 
 -- :name due_timers
-SELECT seq, status, lease_owner FROM durably_runs WHERE timer_at <= :now ORDER BY timer_at, seq LIMIT :limit;
+SELECT seq, lease_owner FROM durably_runs WHERE timer_at <= :now ORDER BY timer_at, seq LIMIT :limit;
 
 -- :name ready_runs
 SELECT rank, seq, crashes FROM durably_runs
