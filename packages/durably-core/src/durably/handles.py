@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 from durably.inline import run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
-from durably.options import TriggerOptions, trigger_options
+from durably.options import Trigger, TriggerOptions, trigger_options
 from durably.runs import Runs, Wish, run_filter, typed
 
 In = TypeVar("In")
@@ -92,7 +92,8 @@ class JobHandle(Generic[In, Out]):
         Raises:
             ValidationError, StoreError: As `trigger`; nothing was stored.
         """
-        wishes = [_wish(item, options) for item in items]
+        common = trigger_options(options)
+        wishes = [_wish(item, options, common) for item in items]
         return await self._runs.enqueue(self.definition, wishes)
 
     async def get_run(self, run_id: str, /) -> Run[In, Out] | None:
@@ -127,9 +128,9 @@ class JobHandle(Generic[In, Out]):
         return await run_inline(self.definition, input)
 
 
-def _wish(item: object, common: TriggerOptions) -> Wish:
+def _wish(item: object, options: TriggerOptions, checked: Trigger) -> Wish:
     if not isinstance(item, BatchItem):
-        return Wish(item, trigger_options(common))
+        return Wish(item, checked)
     one = cast("BatchItem[object]", item)
-    options: TriggerOptions = {**common, **one.options}
-    return Wish(one.input, trigger_options(options))
+    own: TriggerOptions = {**options, **one.options}
+    return Wish(one.input, trigger_options(own))
