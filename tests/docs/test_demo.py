@@ -1,0 +1,101 @@
+"""`hatch run demo`, as a newcomer meets it: in a process of its own, without a terminal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[2] / "docs" / "examples" / "import_airports" / "demo.py"
+
+
+def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
+    """The demo, its folder for temporary files in our hands."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", DEMO, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"},
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """All that is said until the end: of the demo, and of its workers, which share its output."""
+    assert process.stdout is not None
+    with process.stdout as output:
+        text = output.read()
+    process.wait()
+    return text
+
+
+def listen(process: subprocess.Popen[str], until: str) -> None:
+    """Read until a line says this."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if until in line:
+            return
+    pytest.fail(f"the demo ended without {until!r}")
+
+
+def test_a_run_is_killed_in_the_middle_resumed_and_proven(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    demo = start("--kill-after", "5", temporary=tmp_path)
+    text = said(demo)
+    took = time.monotonic() - begun
+
+    assert demo.returncode == 0, text
+    assert took < 15
+    first, second = re.findall(r"worker (\d) enters: process (\d+)", text)
+    assert first[1] != second[1]
+    assert f"Process {first[1]} killed with SIGKILL, batch-" in text
+    (kept,) = re.findall(r"(\d+) steps replayed from their checkpoints, not executed", text)
+    assert int(kept) >= 5
+    assert text.count("worker 1\n") >= int(kept)
+    assert "· attempt 2" in text
+    assert re.search(r"rows in the file +3,376\n", text)
+    assert re.search(r"rows in the table +3,376, the same ones\n", text)
+    assert "Every row once, no batch twice." in text
+    (database,) = re.findall(r"The database stays for a look: (.+)\n", text)
+    assert Path(database).is_relative_to(tmp_path)
+    assert Path(database).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a console of one's own is needed to send Ctrl-C there")
+@pytest.mark.parametrize("moment", ["Triggered", "batch-02", "killed with SIGKILL", "replayed"])
+def test_ctrl_c_leaves_no_process_and_no_file_behind(moment: str, tmp_path: Path) -> None:
+    demo = start("--kill-after", "3", temporary=tmp_path)
+    listen(demo, moment)
+    demo.send_signal(signal.SIGINT)
+    text = said(demo)
+
+    assert demo.returncode == 130, text
+    assert "Interrupted" in text
+    assert "Traceback" not in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signal is not known there")
+def test_the_worker_does_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
+    demo = start(temporary=tmp_path)
+    listen(demo, "batch-01")
+    demo.send_signal(signal.SIGKILL)
+
+    # The output ends with the last process that holds it.
+    said(demo)
+    assert demo.returncode == -signal.SIGKILL
+
+
+def test_help_says_what_will_happen(tmp_path: Path) -> None:
+    demo = start("--help", temporary=tmp_path)
+    text = said(demo)
+
+    assert demo.returncode == 0
+    assert "hatch run demo --" in text
+    assert "killed with SIGKILL" in text
+    assert list(tmp_path.iterdir()) == []
