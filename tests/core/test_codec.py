@@ -9,13 +9,13 @@ import sys
 import traceback
 import weakref
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from functools import cached_property, lru_cache, partial, wraps
-from itertools import count
 from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, cast
@@ -31,6 +31,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     PrivateAttr,
     SecretStr,
     computed_field,
@@ -387,6 +388,9 @@ class Constants(BaseModel):
     value: float | None = None
 
 
+Shouted = Annotated[str, PlainSerializer(str.upper)]
+
+
 class Basket(BaseModel):
     items: list[Item] = []
     best: Item | None = None
@@ -492,7 +496,8 @@ REFUSED: list[tuple[object, object, str, str]] = [
     (object, Colour.RED, "$", "Colour comes back as str"),
     (object, {"f": [print]}, "$.f[0]", "no JSON form"),
     (object, iter([1]), "$", "comes back as list"),
-    (object, (one for one in count()), "$", "generator"),
+    (object, (one for one in "ab"), "$", "can be read only once"),
+    (list[Shouted], ["LOUD", "quiet"], "$[1]", "str comes back changed"),
 ]
 
 
@@ -511,6 +516,14 @@ def test_depth_is_refused_not_a_crash(type_: object) -> None:
     assert back(type_, nested(150)) == nested(150)
     for depth in (230, 5_000):
         assert "nested too deeply" in str(refusal(type_, nested(depth)))
+
+
+def test_a_long_path_is_cut() -> None:
+    value: object = {1}
+    for _ in range(50):
+        value = {"rather_long": value}
+
+    assert refusal(object, value).path == ("$" + ".rather_long" * 50)[:200]
 
 
 def test_little_stack_left_is_refused_not_a_crash() -> None:
@@ -562,6 +575,11 @@ def test_the_limit_is_bytes_of_text() -> None:
 
     assert (caught.value.size, caught.value.limit) == (62, 61)
     assert "the input of job 'import'" in str(caught.value)
+
+
+def test_a_value_that_is_too_large_is_not_examined_further() -> None:
+    with pytest.raises(PayloadTooLargeError):
+        UNTYPED.encode({"a": {1}, "b": "x" * 100}, what="it", limit=100)
 
 
 # ------------------------------------------------------------------ decoding and validating
@@ -673,6 +691,7 @@ def test_a_long_list_of_errors_is_cut() -> None:
     error = invalid(list[int], ["secret"] * 25)
 
     assert str(error).endswith("; and 15 more")
+    assert str(error).count("Input should be") == 10
     assert len(error.fields) == 25
     assert invalid(int, "secret").fields == ()
 
@@ -682,10 +701,16 @@ def test_schema_describes_what_comes_in() -> None:
     assert UNTYPED.schema() == {}
 
 
+def test_a_default_that_is_no_json_is_left_out_of_the_schema() -> None:
+    class Lazy(BaseModel):
+        value: Any = object()
+
+    assert codec_for(Lazy).schema()["properties"] == {"value": {"title": "Value"}}
+
+
 def test_a_type_without_a_schema_takes_anything_by_its_schema() -> None:
     class Unheard(BaseModel):
         call: Callable[[], None]
-        default: object = object()
 
     assert codec_for(Unheard).schema() == {}
 
@@ -796,6 +821,11 @@ def decorated(function: Callable[..., T]) -> Callable[..., T]:
     return wrapper
 
 
+@contextmanager
+def elsewhere() -> Generator[None]:
+    yield
+
+
 class Service:
     annotations_of_the_class: ClassVar[int] = 1
 
@@ -827,6 +857,7 @@ class Service:
         for_the_checker,
         cached,
         pytest.param(decorated(text), id="decorated"),
+        pytest.param(elsewhere()(text), id="decorated-elsewhere"),
         partial(partial(plain)),
         partial(Service().method),
         Service().method,

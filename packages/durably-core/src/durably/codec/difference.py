@@ -29,12 +29,14 @@ def find_difference(value: object, back: object, *, tuples: bool) -> Difference 
     """
     kind, kind_back = type(value), type(back)
     if kind is not kind_back:
-        if kind is int and kind_back is float and value == back:
-            return None  # an int where a float is declared: checkers allow it, and the number is the same
-        if not (tuples and kind is tuple and kind_back is list):
+        # An int where a float is declared: checkers allow it, and the number is the same (or unequal, below).
+        as_float = kind is int and kind_back is float
+        if not as_float and not (tuples and kind is tuple and kind_back is list):
             return "", NOT_FINITE if not_finite(value) else f"{kind_of(value)} comes back as {kind_of(back)}"
     if kind in SCALARS:
         same = value == back
+    elif kind is dict:  # the most frequent first
+        return _in_mapping(cast("dict[object, object]", value), cast("dict[object, object]", back), tuples)
     elif isinstance(value, _SEQUENCES):
         return _in_sequence(cast("Sequence[object]", value), cast("Sequence[object]", back), tuples)
     elif isinstance(value, _SETS) and value == back:

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, t
 from durably.codec.difference import NOT_FINITE, Difference, kind_of, not_finite, parts_of, path_step
 
 _TOO_DEEP = "it is nested too deeply"
-_LISTED, _PATH_LENGTH = 10, 200
+_LISTED = 10
 _NO_JSON: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (str, "it holds half of a surrogate pair, which is no character"),
     (bytes, "its bytes are not UTF-8; encode them as text, e.g. base64"),
@@ -48,7 +48,7 @@ def _culprit(value: object, above: tuple[int, ...] = ()) -> Difference:
     for step, part in parts_of(value):
         if not_finite(part) or not _is_json(part):
             path, reason = _culprit(part, (*above, id(value)))
-            return (step + path)[:_PATH_LENGTH], reason
+            return step + path, reason
     reasons = (reason for kinds, reason in _NO_JSON if isinstance(value, kinds))
     return "", next(reasons, f"{kind_of(value)} has no JSON form")
 

@@ -24,6 +24,7 @@ from durably.errors import (
 
 T = TypeVar("T")
 
+_PATH_LENGTH = 200
 _ANYTHING: frozenset[object] = frozenset({object, Any, NoReturn, Never})
 
 _ADVICE = "; annotate the function's return type, or pass result=Type"
@@ -113,7 +114,9 @@ class Codec(Generic[T]):
             difference = why(error, value)
         if difference is not None:
             path, reason = difference
-            raise NotStorableError(what, f"${path}", reason + (_ADVICE if self._untyped else ""))
+            raise NotStorableError(
+                what, f"${path}"[:_PATH_LENGTH], reason + (_ADVICE if self._untyped else "")
+            )
         if len(text) > limit:  # ASCII: as many bytes as characters
             raise PayloadTooLargeError(what, size=len(text), limit=limit)
         return text, back
