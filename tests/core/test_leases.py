@@ -88,17 +88,36 @@ async def scene(another: Callable[..., Durably]) -> AsyncIterator[Scene]:
     scene.gate.set()
 
 
-async def test_no_step_starts_and_nothing_is_written_past_the_leases_end(scene: Scene) -> None:
+async def test_what_ends_past_the_leases_end_is_not_written_and_done_again(scene: Scene) -> None:
     run = await scene.old.trigger(Plan())
     await scene.begun.wait()
     scene.clocks.steady += 60
     scene.gate.set()
-    await _idle(scene.owner)
-    assert scene.calls == ["old 0", "old 1"]
-    assert [step.name for step in await scene.owner.get_steps(run.id)] == ["step-0"]
-    assert (still := await scene.owner.get_run(run.id)) is not None
-    assert still.status == "running"
-    assert [event.type for event in scene.events] == ["step:complete"]
+    done = await scene.owner.wait_for_run(run.id, timeout=5)
+    assert (done.output, done.lease_generation, done.crashes) == ("old", 2, 0)
+    assert scene.calls == ["old 0", "old 1", "old 1", "old 2"]
+    assert [event.type for event in scene.events].count("run:fail") == 0
+
+
+async def test_no_step_starts_past_the_leases_end() -> None:
+    clocks = Clocks()
+    calls: list[int] = []
+    executions = 0
+    async with Durably(":memory:", environment=clocks) as alone:
+
+        @alone.job
+        async def slow_between(step: StepContext, input: Plan) -> None:
+            nonlocal executions
+            executions += 1
+            await step.run("one", calls.append, 1)
+            clocks.steady += 60
+            await step.run("two", calls.append, 2)
+
+        await slow_between.trigger(Plan())
+        async with asyncio.timeout(5):
+            while executions < 2:
+                await asyncio.sleep(0.001)
+        assert calls == [1]
 
 
 async def test_a_zombie_writes_nothing_over_its_successor(scene: Scene) -> None:
@@ -122,6 +141,10 @@ async def test_a_zombie_writes_nothing_over_its_successor(scene: Scene) -> None:
 async def test_a_worker_learns_of_a_foreign_cancel_by_itself(scene: Scene) -> None:
     run = await scene.old.trigger(Plan())
     await scene.begun.wait()
+    async with asyncio.timeout(2):
+        # Once the step is seen running, no write of the owner is due that could be refused.
+        while len(await scene.owner.get_steps(run.id)) < 2:
+            await asyncio.sleep(0.01)
     await scene.successor.cancel(run.id)
     async with asyncio.timeout(2):
         await _idle(scene.owner)

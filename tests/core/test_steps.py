@@ -1,6 +1,7 @@
 """What a step promises to the job that calls it."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -193,9 +194,13 @@ async def test_a_caught_failure_is_the_same_on_every_replay(durably: Durably) ->
     assert done.output == "declined politely"
 
 
-async def test_retry_clears_every_step_of_a_group_that_ended_the_run(durably: Durably) -> None:
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_retry_clears_every_step_that_failed_in_parallel(
+    durably: Durably, grouped: bool, replayed: bool
+) -> None:
     calls: list[str] = []
-    broken = True
+    broken, stumbles = True, replayed
 
     @durably.job
     async def both(step: StepContext, input: Order) -> None:
@@ -204,19 +209,55 @@ async def test_retry_clears_every_step_of_a_group_that_ended_the_run(durably: Du
             if broken:
                 raise ValueError(name)
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(step.run("left", fail, "left"))
-            group.create_task(step.run("right", fail, "right"))
+        pair = [step.run(name, fail, name) for name in ("left", "right")]
+        if stumbles:
+            await asyncio.gather(*pair, return_exceptions=True)
+            raise RuntimeError("before the failures were looked at")
+        if grouped:
+            async with asyncio.TaskGroup() as group:
+                for one in pair:
+                    group.create_task(one)
+        else:
+            await asyncio.gather(*pair)
 
     run = await both.trigger(Order())
     await durably.process_one()
+    if replayed:
+        stumbles = False
+        await durably.retry(run.id)
+        await durably.process_one()
+        assert calls == ["left", "right"]
     broken = False
     await durably.retry(run.id)
     await durably.process_one()
 
     assert (done := await durably.get_run(run.id)) is not None
     assert done.status == "completed"
-    assert sorted(calls[-2:]) == ["left", "right"] or calls.count("left") == 2
+    assert sorted(calls) == ["left", "left", "right", "right"]
+
+
+async def test_retry_leaves_a_failure_alone_that_the_job_had_handled(durably: Durably) -> None:
+    calls: list[str] = []
+
+    @durably.job
+    async def handles(step: StepContext, input: Order) -> None:
+        async def fail(name: str) -> None:
+            calls.append(name)
+            if calls.count("second") < 2:
+                raise ValueError(name)
+
+        with contextlib.suppress(StepFailed):
+            await step.run("first", fail, "first")
+        await step.run("second", fail, "second")
+
+    run = await handles.trigger(Order())
+    await durably.process_one()
+    await durably.retry(run.id)
+    await durably.process_one()
+
+    assert (done := await durably.get_run(run.id)) is not None
+    assert done.status == "completed"
+    assert calls == ["first", "second", "second"]
 
 
 async def test_a_name_used_twice_is_an_error_that_names_both_places(durably: Durably) -> None:

@@ -1,6 +1,7 @@
 """How a worker claims, executes, and lets go."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,7 @@ from durably import (
     WorkerError,
     define_job,
 )
+from durably.stores.base import ClaimRequest
 
 
 class Task(BaseModel):
@@ -182,10 +184,11 @@ async def test_cancel_reaches_a_running_body_at_once_and_is_final(durably: Durab
     await begun.wait()
     cancelled = await durably.cancel(run.id)
     assert cancelled.status == "cancelled"
-    async with asyncio.timeout(5):
-        await unwound.wait()
-        with pytest.raises(RunCancelledError):
-            await waiting
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert unwound.is_set()
+    with pytest.raises(RunCancelledError):
+        await waiting
     assert later == []
     await durably.stop()
     assert (final := await durably.get_run(run.id)) is not None
@@ -196,6 +199,7 @@ async def test_cancel_reaches_a_running_body_at_once_and_is_final(durably: Durab
 async def test_a_job_that_swallows_its_cancellation_has_not_completed(durably: Durably) -> None:
     begun, done = asyncio.Event(), asyncio.Event()
     refused: list[str] = []
+    executed: list[str] = []
 
     @durably.job
     async def stubborn(step: StepContext, input: Task) -> str:
@@ -206,7 +210,7 @@ async def test_a_job_that_swallows_its_cancellation_has_not_completed(durably: D
             pass
         for name in ("one", "two"):
             try:
-                await step.run(name, lambda: None)
+                await step.run(name, executed.append, name)
             except asyncio.CancelledError:
                 refused.append(name)
         done.set()
@@ -220,6 +224,7 @@ async def test_a_job_that_swallows_its_cancellation_has_not_completed(durably: D
     await durably.stop()
 
     assert refused == ["one", "two"]
+    assert executed == []
     assert (final := await durably.get_run(run.id)) is not None
     assert (final.status, final.output) == ("cancelled", None)
     assert await durably.get_steps(run.id) == []
@@ -303,6 +308,24 @@ async def test_stop_hands_back_what_does_not_end_and_it_resumes(durably: Durably
     assert done.lease_generation == 2
 
 
+async def test_a_job_that_swallows_its_stop_has_not_completed(durably: Durably) -> None:
+    begun = asyncio.Event()
+
+    @durably.job
+    async def deaf(step: StepContext, input: Task) -> str:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "done, more or less"
+
+    await durably.start()
+    run = await deaf.trigger(Task())
+    await begun.wait()
+    await durably.stop(drain=0)
+    assert (back := await durably.get_run(run.id)) is not None
+    assert (back.status, back.output) == ("pending", None)
+
+
 async def test_a_stop_does_not_wait_for_a_thread_and_keeps_its_run_from_others(
     another: Callable[..., Durably],
 ) -> None:
@@ -331,6 +354,39 @@ async def test_a_stop_does_not_wait_for_a_thread_and_keeps_its_run_from_others(
     assert held.status == "running"
     assert [worker.state for worker in await other.get_workers()].count("draining") == 1
     release.set()
+
+
+async def test_nothing_new_is_begun_beside_a_suspect_until_it_gets_on(durably: Durably) -> None:
+    begun: list[str] = []
+    gates = [asyncio.Event(), asyncio.Event()]
+
+    async def body(step: StepContext, input: Task) -> None:
+        begun.append(f"{input.number}")
+        if input.number == 0:
+            await step.run("first", gates[0].wait)
+            await step.run("second", gates[1].wait)
+
+    handle = durably.register(define_job(name="suspect", input=Task, run=body))
+    await handle.trigger(Task(number=0))
+    store = durably._store  # pyright: ignore[reportPrivateUsage]
+    for name in ("one", "two"):
+        # A worker that claims the run and is never heard of again.
+        await store.claim(
+            ClaimRequest(worker_id=name, jobs=["suspect"], limit=1, lease_seconds=0.001, max_crashes=5)
+        )
+        await asyncio.sleep(0.01)
+    await durably.start()
+    async with asyncio.timeout(5):
+        while begun != ["0"]:
+            await asyncio.sleep(0.001)
+    await handle.trigger(Task(number=1))
+    await asyncio.sleep(0.05)
+    assert begun == ["0"]
+    gates[0].set()
+    async with asyncio.timeout(5):
+        while begun != ["0", "1"]:
+            await asyncio.sleep(0.001)
+    gates[1].set()
 
 
 async def test_a_job_that_cancels_itself_fails(durably: Durably) -> None:

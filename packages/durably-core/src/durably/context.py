@@ -61,7 +61,7 @@ class DurableStepContext(StepContext):
         execution = self._execution
         execution.require_live()
         execution.enter(name, call_site)
-        known = execution.recall(name)
+        known = await execution.recall(name)
         if known is None:
             return await execution.perform(name, body, codec)
         return codec.decode(

@@ -7,9 +7,9 @@ events of this process; `created_at` is the moment of publication.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import ClassVar, Literal, TypeAlias, TypeGuard
+from typing import ClassVar, Literal, TypeAlias, TypedDict, TypeGuard
 
-from durably.models import LogLevel, Progress, RunError
+from durably.models import LogLevel, Progress, Run, RunError
 
 EventType: TypeAlias = Literal[
     "run:trigger",
@@ -48,6 +48,19 @@ class RunEvent(Event):
     run_id: str
     job_name: str
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Subject(TypedDict):
+    """The run that an event is about, as its fields."""
+
+    run_id: str
+    job_name: str
+    labels: Mapping[str, str]
+
+
+def subject(run: Run) -> Subject:
+    """What every event about this run says of it."""
+    return {"run_id": run.id, "job_name": run.job_name, "labels": run.labels}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +137,13 @@ class RunDeleted(RunEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEvent(RunEvent):
     """An event about one step."""
+
+    step_name: str
+    attempt: int
+
+
+class StepSubject(Subject):
+    """The step that an event is about, as its fields."""
 
     step_name: str
     attempt: int

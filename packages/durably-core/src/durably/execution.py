@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,13 +28,15 @@ from durably.events import (
     StepCompleted,
     StepFailedEvent,
     StepStarted,
+    StepSubject,
     WorkerError,
+    subject,
 )
 from durably.failures import describe
 from durably.insistence import insist
 from durably.journal import Journal, Page
 from durably.lifecycle import Interruption
-from durably.models import LogEntry, Run
+from durably.models import Progress, Run, RunError, StepStatus
 from durably.options import Limits
 from durably.stores.base import Answer, Claim, Lease, StepRecord, Store
 
@@ -76,7 +79,13 @@ class Execution:
     """
 
     def __init__(
-        self, claim: Claim, engine: Engine, *, deadline: float, journal_filled: Callable[[], None]
+        self,
+        claim: Claim,
+        engine: Engine,
+        *,
+        deadline: float,
+        journal_filled: Callable[[], None],
+        cleared: Callable[[], None],
     ) -> None:
         self.run: Run = claim.run
         self.lease: Lease = claim.lease
@@ -90,8 +99,11 @@ class Execution:
         self.journal: Journal = Journal(claim.last_sequence, filled=journal_filled)
         self.is_suspect: bool = claim.suspect
         self._engine = engine
+        self._cleared = cleared
         self._steps = {step.name: step for step in claim.steps}
         self._unused = {step.name for step in claim.steps if step.status != "running"}
+        # Of each failure, the numbers at which its step began and the job was told; never: infinity.
+        self._failures: dict[str, tuple[float, float]] = {}
         self._positions = max((step.position for step in claim.steps), default=0)
         self._called: dict[str, str] = {}
         self._branches: set[asyncio.Task[object]] = set()
@@ -148,7 +160,7 @@ class Execution:
             raise DuplicateStepError(name, self._called[name], call_site)
         self._called[name] = call_site
 
-    def recall(self, name: str) -> StepRecord | None:
+    async def recall(self, name: str) -> StepRecord | None:
         """The step's checkpoint, if it has one.
 
         Raises:
@@ -158,10 +170,27 @@ class Execution:
         if known is None or known.status == "running":
             return None
         self._unused.discard(name)
-        if known.error is not None:
-            error = known.error
-            raise StepFailed(name, error.type, error.message, known.attempt)
-        return known
+        if known.error is None:
+            return known
+        begun = self.journal.number()
+        # One turn of the loop, in which steps called in parallel with this one begin too.
+        await self._engine.environment.sleep(0)
+        self._failures[name] = (begun, self.journal.number())
+        raise StepFailed(name, known.error.type, known.error.message, known.attempt)
+
+    def failed_beside(self, names: Sequence[str]) -> tuple[str, ...]:
+        """These failed steps, and those that failed in parallel with one of them.
+
+        Of several parallel failures only one may reach the job's end (`gather` lets go of the
+        others, a TaskGroup cuts them off); to whoever retries the run they are one failure.
+        """
+        ending = [self._failures[name] for name in names if name in self._failures]
+        beside = [
+            name
+            for name, (begun, told) in self._failures.items()
+            if name not in names and any(begun < end and start < told for start, end in ending)
+        ]
+        return (*names, *beside)
 
     @property
     def is_replaying(self) -> bool:
@@ -185,7 +214,8 @@ class Execution:
             if self.is_suspect:
                 # If this body kills the process, the row says which one it was.
                 await self.flush(started_before=started.started_at)
-            self._publish_start(started)
+            if self._engine.bus.wants("step:start"):
+                self._engine.bus.publish(StepStarted(**self._of(started)))
             self.require_live()
             try:
                 value = await self._call(body)
@@ -193,12 +223,12 @@ class Execution:
                     value, what=f"the result of step {name!r}", limit=self._engine.limits.payload_bytes
                 )
             except Exception as error:
-                await self._fail(started, error)
-                raise AssertionError from error  # never reached: _fail raises
+                raise await self._fail(started, error) from error
             await self._complete(started, text, value)
             return value
         except asyncio.CancelledError:
-            self._publish_cancel(started)
+            if self.interruption != "lost":
+                self._engine.bus.publish(StepCancelled(**self._of(started)))
             raise
         finally:
             self.journal.step_ended(name)
@@ -230,73 +260,53 @@ class Execution:
         return await result if inspect.isawaitable(result) else result
 
     async def _complete(self, started: StepRecord, text: str, value: object) -> None:
-        environment, run = self._engine.environment, self.run
-        now = environment.now()
-        record = StepRecord(
-            name=started.name,
-            status="completed",
-            position=started.position,
-            attempt=started.attempt,
-            sequence=self.journal.number(),
-            started_at=started.started_at,
-            completed_at=now,
-            result_json=text,
-        )
-        await self._save(record)
-        self.is_suspect = False
+        duration = await self._save(started, "completed", result_json=text)
+        if self.is_suspect:
+            self.is_suspect = False
+            self._cleared()
         if self._engine.bus.wants("step:complete"):
-            self._engine.bus.publish(
-                StepCompleted(
-                    run_id=run.id,
-                    job_name=run.job_name,
-                    labels=run.labels,
-                    step_name=record.name,
-                    attempt=record.attempt,
-                    output=value,
-                    duration=max(0.0, now - started.started_at),
-                )
-            )
+            self._engine.bus.publish(StepCompleted(**self._of(started), output=value, duration=duration))
 
-    async def _fail(self, started: StepRecord, error: Exception) -> None:
-        environment, run = self._engine.environment, self.run
-        now = environment.now()
+    async def _fail(self, started: StepRecord, error: Exception) -> StepFailed:
+        """Commit the failure; answers what the job is told."""
         failure = describe(error)
-        record = StepRecord(
-            name=started.name,
-            status="failed",
-            position=started.position,
-            attempt=started.attempt,
-            sequence=self.journal.number(),
-            started_at=started.started_at,
-            completed_at=now,
-            error=failure,
-        )
-        await self._save(record)
-        self._engine.bus.publish(
-            StepFailedEvent(
-                run_id=run.id,
-                job_name=run.job_name,
-                labels=run.labels,
-                step_name=record.name,
-                attempt=record.attempt,
-                error=failure,
-                duration=max(0.0, now - started.started_at),
-            )
-        )
-        raise StepFailed(record.name, failure.type, failure.message, record.attempt) from error
+        self._failures[started.name] = (started.sequence, math.inf)
+        duration = await self._save(started, "failed", error=failure)
+        self._failures[started.name] = (started.sequence, self.journal.number())
+        self._engine.bus.publish(StepFailedEvent(**self._of(started), error=failure, duration=duration))
+        return StepFailed(started.name, failure.type, failure.message, started.attempt)
 
     # Writing
 
-    async def _save(self, record: StepRecord) -> None:
-        """Commit the step's end together with the notes of the moment.
+    async def _save(
+        self,
+        started: StepRecord,
+        status: StepStatus,
+        *,
+        result_json: str | None = None,
+        error: RunError | None = None,
+    ) -> float:
+        """Commit the step's end together with the notes of the moment; answers how long it took.
 
         Raises:
             asyncio.CancelledError: The run is no longer ours, or could not be written in time.
         """
         page = self.journal.page()
+        record = StepRecord(
+            name=started.name,
+            status=status,
+            position=started.position,
+            attempt=started.attempt,
+            sequence=self.journal.number(),
+            started_at=started.started_at,
+            completed_at=self._engine.environment.now(),
+            result_json=result_json,
+            error=error,
+        )
         await self._write(
             "checkpoint", lambda: self._engine.store.save_step(self.lease, record, page.notes), page
         )
+        return max(0.0, (record.completed_at or 0.0) - record.started_at)
 
     async def flush(self, *, started_before: float) -> None:
         """Write what the journal holds, steps that started after this instant excepted.
@@ -345,49 +355,23 @@ class Execution:
 
     def publish_page(self, page: Page) -> None:
         """Tell of notes that are committed now."""
-        bus, run = self._engine.bus, self.run
+        about = subject(self.run)
         for entry in page.entries:
-            if isinstance(entry, LogEntry):
-                bus.publish(
+            if isinstance(entry, Progress):
+                self._engine.bus.publish(RunProgressed(**about, progress=entry))
+            else:
+                self._engine.bus.publish(
                     LogWritten(
-                        run_id=run.id,
-                        job_name=run.job_name,
-                        labels=run.labels,
+                        **about,
                         level=entry.level,
                         message=entry.message,
                         fields=entry.fields,
                         step_name=entry.step_name,
                     )
                 )
-            else:
-                bus.publish(
-                    RunProgressed(run_id=run.id, job_name=run.job_name, labels=run.labels, progress=entry)
-                )
 
-    def _publish_start(self, step: StepRecord) -> None:
-        if self._engine.bus.wants("step:start"):
-            run = self.run
-            self._engine.bus.publish(
-                StepStarted(
-                    run_id=run.id,
-                    job_name=run.job_name,
-                    labels=run.labels,
-                    step_name=step.name,
-                    attempt=step.attempt,
-                )
-            )
-
-    def _publish_cancel(self, step: StepRecord) -> None:
-        run = self.run
-        self._engine.bus.publish(
-            StepCancelled(
-                run_id=run.id,
-                job_name=run.job_name,
-                labels=run.labels,
-                step_name=step.name,
-                attempt=step.attempt,
-            )
-        )
+    def _of(self, step: StepRecord) -> StepSubject:
+        return {**subject(self.run), "step_name": step.name, "attempt": step.attempt}
 
 
 def _check_name(name: object) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
 from durably.context import DurableStepContext
 from durably.errors import StoreError
-from durably.events import RunCompleted, RunFailed, RunReleased, RunStarted
+from durably.events import RunCompleted, RunFailed, RunReleased, RunStarted, subject
 from durably.execution import Engine, Execution, current_execution
 from durably.failures import describe
 from durably.jobs import AnyJob
@@ -79,21 +80,18 @@ class Executor:
                 if await self._finish(execution, Completed(output_json=text)):
                     self._engine.bus.publish(
                         RunCompleted(
-                            run_id=run.id,
-                            job_name=run.job_name,
-                            labels=run.labels,
+                            **subject(run),
                             output=job.output_codec.decode(text, what="the output"),
                             duration=self._engine.environment.monotonic() - begun,
                         )
                     )
             case "fail":
                 failure = describe(error or RuntimeError("unknown"))
+                failure = replace(failure, steps=execution.failed_beside(failure.steps))
                 if await self._finish(execution, Failed(error=failure)):
                     self._engine.bus.publish(
                         RunFailed(
-                            run_id=run.id,
-                            job_name=run.job_name,
-                            labels=run.labels,
+                            **subject(run),
                             error=failure,
                         )
                     )
@@ -112,11 +110,14 @@ class Executor:
         def write() -> Coroutine[object, object, Answer]:
             return self._engine.store.finish(execution.lease, outcome, page.notes)
 
+        answer: Answer
         try:
             answer = await execution.insist("outcome", write)
         except (StoreError, asyncio.CancelledError):
             # Not written in time: the run resumes from its checkpoints once the store is well.
-            return False
+            answer = "lost"
+        if answer == "lost":
+            execution.interruption = "lost"
         if answer == "applied":
             execution.publish_page(page)
         elif answer == "cancelled":
@@ -139,7 +140,11 @@ class Executor:
             )
         elif await self._let_go(execution):
             run = execution.run
-            self._engine.bus.publish(RunReleased(run_id=run.id, job_name=run.job_name, labels=run.labels))
+            self._engine.bus.publish(
+                RunReleased(
+                    **subject(run),
+                )
+            )
 
     async def _let_go(self, execution: Execution) -> bool:
         return await self._quietly(execution, lambda: self._engine.store.release([execution.lease]))
@@ -158,9 +163,7 @@ class Executor:
         run = execution.run
         self._engine.bus.publish(
             RunStarted(
-                run_id=run.id,
-                job_name=run.job_name,
-                labels=run.labels,
+                **subject(run),
                 generation=execution.lease.generation,
                 resumed=execution.resumes,
             )

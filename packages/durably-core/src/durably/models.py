@@ -51,7 +51,7 @@ class RunError:
     traceback: str | None = field(default=None, repr=False)
     """The traceback's text, without local variables."""
     steps: tuple[str, ...] = ()
-    """The failed steps whose failure ended the run; `retry` clears exactly these."""
+    """The steps whose failure ended the run, parallel ones included; `retry` clears exactly these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Run(Generic[InputT, OutputT]):
         Raises:
             pydantic.ValidationError: It does not fit, or there is no output yet.
         """
-        return TypeAdapter(type_).validate_json(self.output_json or "null")
+        return TypeAdapter(type_).validate_json(self.output_json or "null", by_alias=False, by_name=True)
 
     @property
     def is_terminal(self) -> bool:

@@ -26,6 +26,7 @@ from durably.events import (
     RunRetried,
     RunTriggered,
     WorkerError,
+    subject,
 )
 from durably.insistence import insist
 from durably.jobs import JobDefinition, Registry
@@ -287,7 +288,8 @@ class Runs:
         return await insist(call, until=lambda: deadline, environment=self._environment, report=report)
 
     def _publish(self, event: type[RunEvent], run: Run) -> None:
-        self._bus.publish(event(run_id=run.id, job_name=run.job_name, labels=run.labels))
+        if self._bus.wants(event.type):
+            self._bus.publish(event(**subject(run)))
 
 
 def typed(job: JobDefinition[In, Out], run: Run) -> Run[In, Out]:

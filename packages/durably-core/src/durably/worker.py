@@ -7,7 +7,7 @@ from durably.bus import Bus
 from durably.doorbell import Doorbell
 from durably.environment import Environment
 from durably.errors import StoreError
-from durably.events import Event, RunCancelled, RunFailed, WorkerError
+from durably.events import Event, RunCancelled, RunFailed, WorkerError, subject
 from durably.execution import Engine, Execution
 from durably.executor import LONGEST_HOLD, Executor
 from durably.insistence import pause_after
@@ -169,7 +169,13 @@ class Worker:
 
     def _begin(self, claim: Claim, deadline: float) -> "asyncio.Task[None]":
         run_id = claim.run.id
-        execution = Execution(claim, self._engine, deadline=deadline, journal_filled=self._keeper.note_soon)
+        execution = Execution(
+            claim,
+            self._engine,
+            deadline=deadline,
+            journal_filled=self._keeper.note_soon,
+            cleared=self._work.ring,
+        )
         self._executions[run_id] = execution
         task = self._environment.spawn(self._carry(execution), name=f"durably:run:{run_id}")
         self._tasks[run_id] = task
@@ -184,6 +190,9 @@ class Worker:
             self._has_unknown_claims = True
             execution.report("execution", error)
         finally:
+            if execution.interruption == "lost":
+                # Perhaps still ours in the store, where trouble made us let go of it.
+                self._has_unknown_claims = True
             self._executions.pop(run.id, None)
             self._tasks.pop(run.id, None)
             self._work.ring()
@@ -192,9 +201,7 @@ class Worker:
         """Tell of runs that were failed because they kept killing their workers."""
         for run in runs:
             if run.error is not None:
-                self._bus.publish(
-                    RunFailed(run_id=run.id, job_name=run.job_name, labels=run.labels, error=run.error)
-                )
+                self._bus.publish(RunFailed(**subject(run), error=run.error))
 
     def foreign_change(self) -> None:
         """Another process has written something."""
