@@ -12,11 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from durably.environment import Environment, Lane
-from durably.errors import StoreError
+from durably.errors import (
+    NotADatabaseError,
+    StoreBusyError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
 from durably.stores.sqlite.connection import explain
 from durably.stores.sqlite.session import Session
 
 T = TypeVar("T")
+
+# Trouble that meets every write alike. A full disk is not among it: a smaller write may still find room.
+_ENDLESS = (StoreBusyError, StoreUnavailableError, StoreReadOnlyError, NotADatabaseError)
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +101,7 @@ def _in_one_transaction(session: Session, batch: Sequence[Operation[Any]], path:
         return
     for position, operation in enumerate(batch):
         _in_one_transaction(session, [operation], path)
-        if isinstance(operation.error, StoreError):
+        if isinstance(operation.error, _ENDLESS):
             # The database is in trouble, not this write: the others need not knock as well.
             for other in batch[position + 1 :]:
                 other.error = explain(failure, path)

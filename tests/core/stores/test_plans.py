@@ -1,0 +1,224 @@
+"""What a statement costs must not grow with what it does not concern.
+
+No wall clock: the plans are read, and the steps of SQLite's virtual machine are counted with little
+and with much in the tables.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from durably.stores.base import RunFilter
+from durably.stores.sqlite.listing import compose_count, compose_list
+from durably.stores.sqlite.queries import load
+from tests.core.stores.stage import LEASE, Stage
+
+TOPICS = (
+    "checkpoints",
+    "claims",
+    "clock",
+    "crashes",
+    "freeing",
+    "keys",
+    "leases",
+    "reads",
+    "schema",
+    "transitions",
+    "triggering",
+    "workers",
+)
+
+# Walks through a table on purpose, because the table is small.
+SMALL_TABLES = {
+    "present_workers",
+    "find_silent_worker",
+    "forget_silent_workers",
+    "list_workers",
+    "read_version",
+}
+
+BULK = 20_000
+
+
+@pytest.fixture
+def path() -> str:
+    """Plans do not depend on where the database is."""
+    return ":memory:"
+
+
+async def plan(stage: Stage, statement: str) -> list[str]:
+    anything = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
+    rows = await stage.sql(f"EXPLAIN QUERY PLAN {statement}", anything)
+    return [str(row[3]) for row in rows]
+
+
+def walks(step: str) -> bool:
+    """Whether a line of a plan goes through a whole table or index, or sorts."""
+    return (
+        step.startswith("SCAN")
+        and not step.startswith(("SCAN CONSTANT", "SCAN queue", "SCAN (subquery", "SCAN page"))
+    ) or "USE TEMP B-TREE" in step
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"), [(topic, name) for topic in TOPICS for name in load(topic) if name not in SMALL_TABLES]
+)
+async def test_no_statement_walks_through_a_table(stage: Stage, topic: str, name: str) -> None:
+    steps = await plan(stage, load(topic)[name])
+    # The one sort is that of a single run's steps; the first walks are along an index made for it, LIMIT 1.
+    allowed = {
+        "steps_of_run": "USE TEMP B-TREE FOR ORDER BY",
+        "list_steps": "USE TEMP B-TREE FOR ORDER BY",
+        "step_at_death": "USE TEMP B-TREE FOR ORDER BY",
+        "earliest_timer": "SCAN durably_runs USING COVERING INDEX durably_runs_timed",
+        "find_headless_keys": "SCAN durably_runs USING INDEX durably_runs_key_queue",
+        "has_versions": "SCAN sqlite_schema",
+    }
+    walked = [step for step in steps if walks(step)]
+    assert all(step == allowed.get(name) for step in walked), steps
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("due_timers", "durably_runs_timed (timer_at<?)"),
+        ("is_job_ready", "durably_runs_ready (job_name=?)"),
+        ("ready_runs", "durably_runs_ready (job_name=?)"),
+        ("claim_run", "durably_runs_key_holder (key_scope=? AND concurrency_key=?)"),
+    ],
+)
+async def test_a_claim_goes_by_the_partial_indexes(stage: Stage, name: str, index: str) -> None:
+    steps = await plan(stage, load("claims")[name])
+    assert any(index in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("find_holder", "durably_runs_key_holder"),
+        ("find_head", "durably_runs_key_head"),
+        ("find_first_in_queue", "durably_runs_key_queue"),
+    ],
+)
+async def test_a_key_is_settled_by_the_partial_indexes(stage: Stage, name: str, index: str) -> None:
+    steps = await plan(stage, load("keys")[name])
+    assert len(steps) == 1
+    assert index in steps[0]
+
+
+FILTERS = [
+    RunFilter(),
+    RunFilter(status=("failed",)),
+    RunFilter(status=("failed", "completed")),
+    RunFilter(job_name=("job",)),
+    RunFilter(job_name=("job", "other"), status=("failed",)),
+    RunFilter(labels={"a": "b"}),
+    RunFilter(labels={"a": "b", "c": "d"}, status=("failed",)),
+]
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("before", [None, 7])
+async def test_every_arm_of_a_list_is_read_in_order_from_an_index(
+    stage: Stage, filter: RunFilter, before: int | None
+) -> None:
+    statement, values = compose_list(filter, limit=50, offset=0, before=before)
+    rows = await stage.sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    steps = [str(row[3]) for row in rows]
+    for number, step in enumerate(steps):
+        if step.startswith(("SEARCH run", "SEARCH label", "SCAN run")):
+            # A sort would follow its table; the ones that merge the arms follow the arms, and sort a page each.
+            assert "TEMP B-TREE" not in steps[number + 1], steps
+            assert filter == RunFilter() or not step.startswith("SCAN run"), steps
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+async def test_counting_goes_by_an_index(stage: Stage, filter: RunFilter) -> None:
+    statement, values = compose_count(filter, cap=100)
+    rows = await stage.sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    if filter != RunFilter():
+        assert not [row[3] for row in rows if str(row[3]).startswith("SCAN run")]
+
+
+async def cost(stage: Stage, work: Callable[[], Awaitable[object]]) -> int:
+    """Hundreds of virtual machine steps that the writer's connection takes for it."""
+    connection = await stage.connection()
+    ticks = 0
+
+    def tick() -> int:
+        nonlocal ticks
+        ticks += 1
+        return 0
+
+    connection.set_progress_handler(tick, 100)
+    await work()
+    connection.set_progress_handler(None, 100)
+    return ticks
+
+
+async def fill(stage: Stage, columns: str, values: str) -> None:
+    """Many rows at once, straight into the table."""
+    await stage.sql(
+        f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {BULK}) "
+        "INSERT INTO durably_runs (id, job_name, status, change, priority, rank, ready, created_at, updated_at, "
+        f"labels, input{columns}) "
+        f"SELECT 'bulk-' || i, {values} FROM n"
+    )
+
+
+CROWDS = {
+    "delayed": (
+        ", timer_at, due_at",
+        "'job', 'pending', i, 0, 1.0, 0, 1.0, 1.0, '{}', '{}', 9e9 + i, 9e9 + i",
+    ),
+    "of an unknown job": ("", "'unknown', 'pending', i, 0, 1.0, 1, 1.0, 1.0, '{}', '{}'"),
+    "behind one key": (
+        ", key_scope, concurrency_key",
+        "'job', 'pending', i, 0, 1.0 + i, 0, 1.0, 1.0, '{}', '{}', 'job', 'k'",
+    ),
+    "finished": (", completed_at", "'job', 'completed', i, 0, 1.0, 0, 1.0, 1.0, '{}', '{}', 1.0"),
+    "ready": ("", "'job', 'pending', i, 0, 1.0 + i, 1, 1.0, 1.0, '{}', '{}'"),
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+async def test_no_crowd_slows_the_daily_verbs(stage: Stage, crowd: str) -> None:
+    turn = 0
+
+    async def day() -> None:
+        nonlocal turn
+        turn += 1
+        await stage.trigger(f"it-{turn}", concurrency_key="k", priority=10_000_000_000 - turn)
+        lease = (await stage.take()).lease
+        assert lease.run_id == f"it-{turn}"
+        await stage.save(lease)
+        await stage.store.renew("w1", [lease], lease_seconds=LEASE)
+        await stage.finish(lease)
+        await stage.ask(limit=0)
+        await stage.store.sweep()
+
+    await day()
+    empty = await cost(stage, day)
+    await fill(stage, *CROWDS[crowd])
+    if crowd == "behind one key":
+        # Its head is up first: the day's run has to be put before it.
+        assert await stage.store.sweep() == 1
+    full = await cost(stage, day)
+    assert full <= empty * 2 + 5, (empty, full)
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+async def test_a_page_of_a_long_list_costs_what_a_page_of_a_short_one_costs(
+    stage: Stage, filter: RunFilter
+) -> None:
+    await stage.store.enqueue([stage.new(labels={"a": "b", "c": "d"}) for _ in range(100)])
+    await stage.sql("UPDATE durably_runs SET status = 'failed', ready = 0")
+
+    async def look() -> None:
+        page = await stage.store.list_runs(filter, limit=50, offset=0, before=None)
+        assert len(page) == 50
+
+    short = await cost(stage, look)
+    await fill(stage, *CROWDS["finished"])
+    assert await cost(stage, look) <= short * 1.5 + 5

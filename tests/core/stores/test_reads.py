@@ -1,0 +1,178 @@
+"""Looking at runs, steps and logs."""
+
+import asyncio
+
+import pytest
+
+from durably.models import RunStatus
+from durably.stores.base import Notes, RunFilter
+from durably.stores.sqlite.listing import MOST_ARMS
+from tests.core.stores.conftest import OpenAnother
+from tests.core.stores.stage import BROKEN, Stage
+
+WORLD = [
+    (number, f"job-{number % 3}", status, {"parity": str(number % 2), "third": str(number % 3)})
+    for number, status in enumerate(
+        ["pending", "completed", "failed", "cancelled", "running", "completed"] * 4
+    )
+]
+
+
+async def build(stage: Stage) -> None:
+    for number, job, status, labels in WORLD:
+        id = f"{number:02}"
+        await stage.trigger(id, job_name=job, labels=labels)
+        if status in {"completed", "failed", "running"}:
+            [claim] = (await stage.ask(limit=1, jobs=[job])).claims
+            if claim.run.id != id:
+                # An earlier pending run of this job: put it back, take ours.
+                await stage.sql("UPDATE durably_runs SET ready = 1 WHERE ready = 1")
+            await stage.store.release([claim.lease])
+            await stage.sql(
+                "UPDATE durably_runs SET status = :status, ready = 0, completed_at = 1.0 WHERE id = :id",
+                {"status": status if status != "running" else "waiting", "id": id},
+            )
+        elif status == "cancelled":
+            await stage.store.cancel(id, token="t")
+
+
+def expected(
+    *, status: tuple[RunStatus, ...] = (), job: tuple[str, ...] = (), labels: dict[str, str] | None = None
+) -> list[str]:
+    shown = {"running": "waiting"}
+    return [
+        f"{number:02}"
+        for number, job_name, stored, has in reversed(WORLD)
+        if (not status or shown.get(stored, stored) in status)
+        and (not job or job_name in job)
+        and all(has.get(key) == value for key, value in (labels or {}).items())
+    ]
+
+
+@pytest.mark.parametrize(
+    "status", [(), ("completed",), ("failed", "pending"), ("waiting", "waiting"), ("running",)]
+)
+@pytest.mark.parametrize("job", [(), ("job-1",), ("job-0", "job-2"), ("nobody's",)])
+@pytest.mark.parametrize("labels", [{}, {"parity": "1"}, {"parity": "0", "third": "2"}, {"parity": "9"}])
+async def test_a_list_holds_what_the_filter_asks_for_newest_first(
+    stage: Stage, status: tuple[RunStatus, ...], job: tuple[str, ...], labels: dict[str, str]
+) -> None:
+    await build(stage)
+    filter = RunFilter(status=status, job_name=job, labels=labels)
+    wanted = expected(status=status, job=job, labels=labels)
+    assert await stage.ids(filter) == wanted
+    assert await stage.store.count_runs(filter, cap=100) == len(wanted)
+    assert await stage.store.count_runs(filter, cap=2) == min(2, len(wanted))
+    # In pages, by offset and by key.
+    by_offset: list[str] = []
+    by_key: list[str] = []
+    before: int | None = None
+    while page := await stage.store.list_runs(filter, limit=3, offset=len(by_offset), before=None):
+        by_offset += [run.id for run in page]
+    while page := await stage.store.list_runs(filter, limit=2, offset=0, before=before):
+        by_key += [run.id for run in page]
+        before = page[-1].position
+    assert by_offset == by_key == wanted
+
+
+async def test_a_filter_by_very_many_jobs_is_served_too(stage: Stage) -> None:
+    await build(stage)
+    many = (*(f"other-{number}" for number in range(MOST_ARMS)), "job-1")
+    assert await stage.ids(RunFilter(job_name=many)) == expected(job=("job-1",))
+    filter = RunFilter(job_name=many, status=("failed",))
+    assert await stage.ids(filter) == expected(job=("job-1",), status=("failed",))
+
+
+async def test_a_limit_of_zero_lists_nothing(stage: Stage) -> None:
+    await stage.trigger()
+    assert list(await stage.store.list_runs(RunFilter(), limit=0, offset=0, before=None)) == []
+
+
+async def test_changes_come_in_the_order_in_which_they_happened(stage: Stage) -> None:
+    for id in "abc":
+        await stage.trigger(id)
+    start = await stage.store.list_changes(after=0, limit=10)
+    assert [run.id for run in start] == ["a", "b", "c"]
+    cursor = start[-1].change
+    await stage.store.cancel("b", token="t")
+    await stage.take()
+    changes = await stage.store.list_changes(after=cursor, limit=10)
+    assert [(run.id, run.status) for run in changes] == [("b", "cancelled"), ("a", "running")]
+    assert [run.id for run in await stage.store.list_changes(after=cursor, limit=1)] == ["b"]
+    assert list(await stage.store.list_changes(after=changes[-1].change, limit=10)) == []
+
+
+async def test_every_transition_is_a_change(stage: Stage) -> None:
+    await stage.trigger("it")
+    seen = [(await stage.run("it")).change]
+
+    async def changed() -> None:
+        seen.append((await stage.run("it")).change)
+        assert seen[-1] > seen[-2]
+
+    lease = (await stage.take()).lease
+    await changed()
+    await stage.store.release([lease])
+    await changed()
+    lease = (await stage.take()).lease
+    await changed()
+    await stage.finish(lease, BROKEN)
+    await changed()
+    await stage.store.retry("it", token="t")
+    await changed()
+    await stage.store.cancel("it", token="u")
+    await changed()
+
+
+async def test_what_has_ended_or_does_not_exist_is_settled(stage: Stage) -> None:
+    for id in ("done", "cancelled", "pending"):
+        await stage.trigger(id)
+    await stage.finish((await stage.take()).lease)
+    await stage.store.cancel("cancelled", token="t")
+    ids = ["pending", "done", "missing", "cancelled"]
+    assert list(await stage.store.settled(ids)) == ["done", "missing", "cancelled"]
+    assert list(await stage.store.settled([])) == []
+
+
+async def test_logs_are_read_in_portions_from_a_cursor(stage: Stage) -> None:
+    await stage.trigger("it")
+    lease = (await stage.take()).lease
+    lines = [stage.line(f"line {number}", sequence=number) for number in (1, 2, 5, 9)]
+    await stage.store.note(lease, Notes(logs=lines))
+
+    async def read(after: int, limit: int | None) -> list[int]:
+        return [line.sequence for line in await stage.store.list_logs("it", after=after, limit=limit)]
+
+    assert await read(0, None) == [1, 2, 5, 9]
+    assert await read(1, 2) == [2, 5]
+    assert await read(9, None) == []
+    assert list(await stage.store.list_logs("missing", after=0, limit=None)) == []
+    assert list(await stage.store.list_steps("missing", after=0)) == []
+
+
+async def test_a_reader_sees_what_was_acknowledged(another: OpenAnother) -> None:
+    ours, theirs = await another(), await another()
+    for number in range(30):
+        await ours.trigger(f"{number}")
+        assert await theirs.status(f"{number}") == "pending"
+
+
+async def test_reading_goes_on_while_others_write(stage: Stage) -> None:
+    async def write() -> None:
+        for _ in range(30):
+            await stage.trigger()
+
+    async def read() -> None:
+        last = 0
+        for _ in range(30):
+            count = len(await stage.ids())
+            assert count >= last
+            last = count
+
+    await asyncio.gather(write(), write(), read(), read())
+    assert len(await stage.ids()) == 60
+
+
+async def test_payloads_stay_out_of_what_is_logged(stage: Stage) -> None:
+    await stage.trigger("it", input_json='"secret"')
+    assert "secret" not in repr(await stage.run("it"))
