@@ -312,7 +312,7 @@ async def test_an_ended_execution_refuses_every_call(durably: Durably) -> None:
         kept[0].progress(1)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a[0]", "x" * 201])
+@pytest.mark.parametrize("name", ["", "a/b", "a[0]", "x" * 201, "nul\x00", "\ud800"])
 async def test_names_that_cannot_be_used_are_refused(durably: Durably, name: str) -> None:
     @durably.job
     async def misnamed(step: StepContext, input: Order) -> None:

@@ -13,6 +13,7 @@ from durably import (
     Durably,
     RunCancelledError,
     RunFailedError,
+    RunStarted,
     StepContext,
     WorkerError,
     define_job,
@@ -474,3 +475,27 @@ async def test_the_worker_survives_its_stores_trouble(
     assert (await steady.trigger_and_wait(Task(), timeout=10)).output == "done"
     assert {"claim", "checkpoint", "outcome"} <= {trouble.context for trouble in troubles}
     assert all(count < 20 for count in counts.values())
+
+
+async def test_a_run_that_is_lost_again_and_again_does_not_make_the_worker_spin(
+    durably: Durably, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[RunStarted] = []
+    durably.on("run:start", starts.append)
+
+    async def refuse(*args: object) -> str:
+        return "lost"
+
+    monkeypatch.setattr(durably._store, "save_step", refuse)  # pyright: ignore[reportPrivateUsage]
+
+    @durably.job
+    async def unlucky(step: StepContext, input: Task) -> None:
+        await step.run("work", lambda: None)
+
+    run = await unlucky.trigger(Task())
+    await durably.start()
+    await asyncio.sleep(1)
+    assert 2 <= len(starts) < 10
+    monkeypatch.undo()
+    done = await durably.wait_for_run(run.id, timeout=10)
+    assert done.crashes == 0

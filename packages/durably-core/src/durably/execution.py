@@ -37,7 +37,7 @@ from durably.insistence import insist
 from durably.journal import Journal, Page
 from durably.lifecycle import Interruption
 from durably.models import Progress, Run, RunError, StepStatus
-from durably.options import Limits
+from durably.options import Limits, is_text
 from durably.stores.base import Answer, Claim, Lease, StepRecord, Store
 
 T = TypeVar("T")
@@ -375,8 +375,11 @@ class Execution:
 
 
 def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not RESERVED.isdisjoint(name):
-        raise ValidationError(f"{name!r} is no step name: use 1 to {LONGEST_NAME} characters without / [ ]")
+    fits = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and RESERVED.isdisjoint(name)
+    if not fits or not is_text(str(name)):
+        raise ValidationError(
+            f"{name!r} is no step name: use 1 to {LONGEST_NAME} characters without / [ ] and NUL"
+        )
 
 
 def _is_async(fn: Callable[..., object]) -> bool:

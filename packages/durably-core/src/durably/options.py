@@ -141,7 +141,7 @@ def _check_label(key: object, value: object) -> None:
             f"labels: {key!r} is no label key: use 1–255 letters, digits and . _ / -",
             fields=("labels",),
         )
-    if not isinstance(value, str) or len(value) > LONGEST_LABEL or not _is_text(value):
+    if not isinstance(value, str) or len(value) > LONGEST_LABEL or not is_text(value):
         raise ValidationError(
             f"labels: the value of {key!r} must be a string of at most {LONGEST_LABEL} characters",
             fields=(f"labels.{key}",),
@@ -151,12 +151,12 @@ def _check_label(key: object, value: object) -> None:
 def _key(value: object, what: str) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_KEY or not _is_text(value):
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_KEY or not is_text(value):
         raise ValidationError(f"{what} must be a string of 1 to {LONGEST_KEY} characters", fields=(what,))
     return value
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Whether every database takes it: no lone surrogates, no NUL."""
     return "\x00" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 

@@ -64,6 +64,7 @@ class Worker:
         self._is_listed = False
         self._is_stopping = False
         self._has_unknown_claims = False
+        self._losses = 0
         self._unsubscribe = bus.on("run:cancel", self._cancelled)
 
     # Its life
@@ -87,7 +88,7 @@ class Worker:
         for execution in tuple(self._executions.values()):
             execution.interrupt("stopping")
         await self._ended(within=UNWINDING)
-        await self._give_up_on_the_rest()
+        await self._part_from_the_rest()
         self._unsubscribe()
         await self._keeper.stop()
         self._engine.threads.close()
@@ -186,16 +187,29 @@ class Worker:
         try:
             await self._executor.carry(execution, self._jobs.require(run.job_name))
         except Exception as error:  # noqa: BLE001 - the worker must live on
-            # Only a bug of ours comes here; the lease must not be renewed for ever.
-            self._has_unknown_claims = True
+            # Only a bug of ours comes here.
+            execution.interruption = "lost"
             execution.report("execution", error)
-        finally:
+        try:
             if execution.interruption == "lost":
-                # Perhaps still ours in the store, where trouble made us let go of it.
-                self._has_unknown_claims = True
+                await self._after_a_loss()
+            else:
+                self._losses = 0
+        finally:
             self._executions.pop(run.id, None)
             self._tasks.pop(run.id, None)
             self._work.ring()
+
+    async def _after_a_loss(self) -> None:
+        """See that the run is handed back where it is still ours in the store, but not at once.
+
+        What made us lose it may strike again as soon as it is claimed: the slot stays taken for a
+        pause that grows with the losses in a row.
+        """
+        self._losses += 1
+        if not self._is_stopping:
+            await self._environment.sleep(pause_after(self._losses, self._environment))
+        self._has_unknown_claims = True
 
     def _tell_parked(self, runs: Iterable[Run]) -> None:
         """Tell of runs that were failed because they kept killing their workers."""
@@ -219,11 +233,16 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=within)
 
-    async def _give_up_on_the_rest(self) -> None:
-        """Jobs that swallow their cancellation, and threads that nobody can end (S25)."""
-        rest = [execution.lease for execution in tuple(self._executions.values())]
+    async def _part_from_the_rest(self) -> None:
+        """Jobs that swallow their cancellation, and threads that nobody can end, are held (S25).
+
+        What the store says is ours beside them, we have lost in some trouble: it is handed back.
+        """
+        rest = [execution.lease for execution in self._executions.values()]
         if rest:
             await self._tell_trouble("stop", self._store.hold(rest, seconds=LONGEST_HOLD))
+        if self._is_listed:
+            await self._tell_trouble("stop", self._store.disown(self._id, rest))
 
     async def _tell_trouble(self, context: str, call: Coroutine[object, object, None]) -> None:
         try:
