@@ -10,7 +10,7 @@ from durably.inline import run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
 from durably.options import Trigger, TriggerOptions, trigger_options
-from durably.runs import Runs, Wish, run_filter, typed
+from durably.runs import Runs, Wish, run_filter
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -69,7 +69,7 @@ class JobHandle(Generic[In, Out]):
             WaitTimeoutError: It did not end in time.
         """
         run = await self.trigger(input, **options)
-        done = typed(self.definition, await self._runs.wait(run.id, timeout=timeout))
+        done = await self._runs.wait(run.id, timeout=timeout)
         return RunResult(
             id=run.id,
             output=self.definition.output_codec.decode(
@@ -99,7 +99,8 @@ class JobHandle(Generic[In, Out]):
     async def get_run(self, run_id: str, /) -> Run[In, Out] | None:
         """A run of this job; None if there is none, or if it is another job's."""
         run = await self._runs.get(run_id)
-        return None if run is None or run.job_name != self.name else typed(self.definition, run)
+        # Its payloads are read by the definition of this name already, which is ours.
+        return None if run is None or run.job_name != self.name else cast("Run[In, Out]", run)
 
     async def get_runs(
         self,
@@ -114,7 +115,7 @@ class JobHandle(Generic[In, Out]):
         runs = await self._runs.list(
             run_filter(status, self.name, labels), limit=limit, offset=offset, before=before
         )
-        return [typed(self.definition, run) for run in runs]
+        return cast("list[Run[In, Out]]", runs)
 
     async def run_inline(self, input: In, /) -> Out:
         """Execute the job's function here and now, without a store: for unit tests and debuggers.

@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Generic, Literal, TypeAlias
+from operator import attrgetter
+from typing import Any, Generic, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 from typing_extensions import TypeVar
@@ -142,11 +143,16 @@ class Run(Generic[InputT, OutputT]):
 
     def typed(self, read_input: Callable[[str], In], read_output: Callable[[str], Out]) -> "Run[In, Out]":
         """The same run, its payloads read by these functions."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = dict(zip(_FIELDS, _values_of(self), strict=True))
         values |= {"_read_input": read_input, "_read_output": read_output}
         # Not `Run[In, Out](…)`: a frozen class with slots refuses the attribute that would set.
         run: Run[In, Out] = Run(**values)
         return run
+
+
+# Looked up once: every run that a caller gets is made twice, as stored and as typed.
+_FIELDS = tuple(item.name for item in fields(Run))
+_values_of: Callable[[Run], tuple[Any, ...]] = attrgetter(*_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,6 +99,8 @@ def trigger_options(options: TriggerOptions) -> Trigger:
     Raises:
         ValidationError: One of them cannot be used; `fields` names it.
     """
+    if not options:
+        return Trigger()
     unknown = options.keys() - TriggerOptions.__annotations__.keys()
     if unknown:
         raise ValidationError(
