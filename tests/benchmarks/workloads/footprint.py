@@ -2,9 +2,12 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from statistics import median
 
 from durably import Durably
+from tests.benchmarks import crowds
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure, at_most
 from tests.benchmarks.jobs import counting
@@ -41,18 +44,20 @@ async def imports(bench: Bench) -> list[Figure]:
 
 
 async def memory(bench: Bench) -> list[Figure]:
-    """Peak memory of a worker with 50 runs at a time."""
+    """Peak memory of a worker with 50 runs at a time, alone and beside 100,000 delayed runs."""
     idle: list[float] = []
+    size = bench.scale.crowd
+    crowded = await bench.kept(f"{size:,} delayed", partial(crowds.delayed, size=size))
 
-    async def peak() -> float:
-        path = bench.database()
+    async def peak(crowd: Path | None = None) -> float:
+        path = bench.copy(crowd) if crowd is not None else bench.database()
         async with Durably(path, worker=False) as durably, neighbour(path, slots=50) as worker:
             idle.append(float((await worker.usage()).peak))
             runs = await durably.register(counting).batch_trigger([10] * bench.scale.runs)
             await asyncio.gather(*(durably.wait_for_run(run.id) for run in runs))
             return float((await worker.usage()).peak)
 
-    measured = await bench.rounds({"memory": peak})
+    measured = await bench.rounds({"memory": peak, "beside": lambda: peak(crowded)})
     value = measured.median("memory")
     return [
         Figure(
@@ -61,7 +66,13 @@ async def memory(bench: Bench) -> list[Figure]:
             unit="bytes",
             ratios={"an idle worker": value / median(idle)},
             target=at_most("60 MB", value, 60e6),
-        )
+        ),
+        Figure(
+            name=f"… beside {size:,} delayed runs",
+            value=measured.median("beside"),
+            unit="bytes",
+            ratios={"without them": measured.ratio("beside", "memory")},
+        ),
     ]
 
 
