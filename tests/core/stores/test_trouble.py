@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import HandClock, Stage
 
 
-async def test_a_locked_database_is_waited_for_and_then_called_busy(file: Path, clock: HandClock) -> None:
+async def test_a_locked_database_is_waited_for_and_then_called_busy(
+    file: Path, clock: HandClock
+) -> None:
     store = SqliteStore(file, environment=clock, busy_timeout=0.05)
     await store.open()
     await store.migrate()
@@ -41,14 +44,18 @@ async def test_a_locked_database_is_waited_for_and_then_called_busy(file: Path, 
     await store.close()
 
 
-async def test_everybody_in_a_batch_learns_that_the_database_is_busy(file: Path, clock: HandClock) -> None:
+async def test_everybody_in_a_batch_learns_that_the_database_is_busy(
+    file: Path, clock: HandClock
+) -> None:
     store = SqliteStore(file, environment=clock, busy_timeout=0.05)
     await store.open()
     await store.migrate()
     stage = Stage(store, clock)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    answers = await asyncio.gather(*(stage.trigger() for _ in range(20)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(stage.trigger() for _ in range(20)), return_exceptions=True
+    )
     assert all(isinstance(answer, StoreBusyError) for answer in answers)
     assert len({id(answer) for answer in answers}) == 20
     other.close()
@@ -56,7 +63,9 @@ async def test_everybody_in_a_batch_learns_that_the_database_is_busy(file: Path,
     await store.close()
 
 
-async def test_a_busy_database_at_the_door_is_tried_again(file: Path, clock: HandClock) -> None:
+async def test_a_busy_database_at_the_door_is_tried_again(
+    file: Path, clock: HandClock
+) -> None:
     """Turning WAL on does not wait for a lock by itself."""
     sqlite3.connect(file).close()
     other = sqlite3.connect(file, isolation_level=None)
@@ -90,7 +99,9 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(stage: Stage) -> Non
     assert await stage.claim() == ["before", "after"]
 
 
-async def test_a_write_that_is_interrupted_leaves_no_transaction_open(stage: Stage) -> None:
+async def test_a_write_that_is_interrupted_leaves_no_transaction_open(
+    stage: Stage,
+) -> None:
     connection = await stage.connection()
     connection.set_progress_handler(lambda: 1, 1)
     with pytest.raises(StoreUnavailableError):
@@ -153,7 +164,9 @@ async def test_a_store_can_be_opened_again(file: Path, clock: HandClock) -> None
     await store.close()
 
 
-def test_a_store_belongs_to_the_loop_that_opened_it(file: Path, clock: HandClock) -> None:
+def test_a_store_belongs_to_the_loop_that_opened_it(
+    file: Path, clock: HandClock
+) -> None:
     store = SqliteStore(file, environment=clock)
 
     async def begin() -> None:
@@ -170,7 +183,9 @@ def test_a_store_belongs_to_the_loop_that_opened_it(file: Path, clock: HandClock
     asyncio.run(use())
 
 
-async def test_a_store_belongs_to_the_process_that_opened_it(another: OpenAnother) -> None:
+async def test_a_store_belongs_to_the_process_that_opened_it(
+    another: OpenAnother,
+) -> None:
     stage = await another()
     stage.clock.process = os.getpid() + 1
     with pytest.raises(NotRunningError, match="forked"):
@@ -219,7 +234,9 @@ async def test_what_a_caller_gives_up_on_happens_all_the_same(stage: Stage) -> N
     assert {f"{turns}" for turns in range(1, 12)} <= stored
 
 
-async def test_a_caller_may_give_up_on_opening_and_on_closing(file: Path, clock: HandClock) -> None:
+async def test_a_caller_may_give_up_on_opening_and_on_closing(
+    file: Path, clock: HandClock
+) -> None:
     for turns in range(6):
         store = SqliteStore(file, environment=clock)
         opening = asyncio.ensure_future(store.open())
@@ -236,7 +253,49 @@ async def test_a_caller_may_give_up_on_opening_and_on_closing(file: Path, clock:
         await store.close()
 
 
-def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(file: Path, clock: HandClock) -> None:
+async def test_what_was_opened_for_a_caller_who_left_is_closed(
+    file: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(file, environment=clock)
+    connect, gate, opened = (
+        store.database._connect,
+        threading.Event(),
+        list[sqlite3.Connection](),
+    )
+    begun, closed = threading.Event(), threading.Event()
+
+    def slowly() -> object:
+        begun.set()
+        assert gate.wait(10)
+        found = connect()
+        opened.append(found.writer.connection)
+        closing = found.close
+
+        class Watched:
+            def close(self) -> None:
+                closing()
+                closed.set()
+
+        return Watched()
+
+    monkeypatch.setattr(store.database, "_connect", slowly)
+    opening = asyncio.ensure_future(store.open())
+    in_a_thread = asyncio.get_running_loop().run_in_executor
+    assert await in_a_thread(None, begun.wait, 10)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    gate.set()
+    assert await in_a_thread(None, closed.wait, 10)
+    with pytest.raises(sqlite3.ProgrammingError):
+        opened[0].execute("SELECT 1")
+    with pytest.raises(NotRunningError):
+        await store.get_run("it")
+
+
+def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(
+    file: Path, clock: HandClock
+) -> None:
     store = SqliteStore(file, environment=clock)
 
     async def begin() -> None:

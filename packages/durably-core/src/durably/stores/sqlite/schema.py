@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-from durably.errors import SchemaMissingError, SchemaTooNewError
+from durably.errors import SchemaTooNewError
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.session import Session
 
@@ -64,12 +64,6 @@ def migrate(session: Session) -> bool:
                 session.run(statement)
             session.run(SQL["write_version"], {"version": number, "now": session.now})
     return True
-
-
-def require(session: Session, path: str) -> None:
-    """Refuse a database without our tables."""
-    if version(session) == 0:
-        raise SchemaMissingError(f"{path} has no tables of durably yet; call migrate() or init() first")
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -93,6 +93,10 @@ class Upkeep:
         3.51.3. Source: https://sqlite.org/wal.html, "The WAL-reset bug".
         """
         mark = self._path.with_name(f"{self._path.name}-workers") / "checkpoint.lock"
+        made = _made_at(mark)
+        now = self._environment.now()
+        if made is not None and abs(now - made) < CHECKPOINT_GAP:
+            return False
         try:
             mark.parent.mkdir(mode=0o700, exist_ok=True)
             handle = os.open(mark, os.O_CREAT | os.O_RDWR, 0o600)
@@ -100,14 +104,21 @@ class Upkeep:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             return True
         try:
-            now = self._environment.now()
-            if abs(now - os.fstat(handle).st_mtime) < CHECKPOINT_GAP or not try_lock(handle):
+            if not try_lock(handle):
                 return False
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             os.utime(handle, (now, now))
         finally:
             os.close(handle)
         return True
+
+
+def _made_at(mark: Path) -> float | None:
+    """When the last checkpoint was made, by whichever process."""
+    try:
+        return mark.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
