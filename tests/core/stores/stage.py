@@ -8,7 +8,7 @@ from typing import TypedDict
 from typing_extensions import Unpack, override
 
 from durably.environment import RealEnvironment
-from durably.models import LogEntry, Run, RunError, RunStatus, StepStatus
+from durably.models import Coalesce, LogEntry, Run, RunError, RunStatus, StepStatus
 from durably.stores.base import (
     Answer,
     Claim,
@@ -71,6 +71,7 @@ class RunFields(TypedDict, total=False):
     idempotency_key: str | None
     concurrency_key: str | None
     key_scope: str | None
+    coalesce: Coalesce | None
     priority: int
     delay: float | None
     run_at: float | None
@@ -93,7 +94,7 @@ class Stage:
         return NewRun(id=id or f"run-{self._made}", **fields)
 
     async def trigger(self, id: str | None = None, **fields: Unpack[RunFields]) -> Run:
-        [run] = await self.store.enqueue([self.new(id, **fields)])
+        [run] = (await self.store.enqueue([self.new(id, **fields)])).runs
         return run
 
     async def trigger_keyed(self, *ids: str, key: str = "k") -> None:

@@ -107,6 +107,18 @@ async def test_a_key_is_settled_by_the_partial_indexes(stage: Stage, name: str, 
     assert index in steps[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [("last_in_queue", "durably_runs_key_queue"), ("first_by_the_clock", "durably_runs_key_delayed")],
+)
+async def test_a_waiting_run_of_a_key_is_found_by_the_partial_indexes(
+    stage: Stage, name: str, index: str
+) -> None:
+    steps = await plan(stage, load("triggering")[name])
+    assert len(steps) == 1
+    assert f"{index} (key_scope=? AND concurrency_key=?" in steps[0]
+
+
 FILTERS = [
     RunFilter(),
     RunFilter(status=("failed",)),

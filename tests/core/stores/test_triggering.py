@@ -33,7 +33,7 @@ async def test_a_new_run_is_pending_and_tells_what_it_was_given(stage: Stage) ->
 
 
 async def test_runs_of_one_call_stand_in_its_order(stage: Stage) -> None:
-    runs = await stage.store.enqueue([stage.new(id) for id in "cab"])
+    runs = (await stage.store.enqueue([stage.new(id) for id in "cab"])).runs
     assert [run.id for run in runs] == ["c", "a", "b"]
     positions = [run.position for run in runs]
     assert positions == sorted(positions)
@@ -41,7 +41,7 @@ async def test_runs_of_one_call_stand_in_its_order(stage: Stage) -> None:
 
 
 async def test_nothing_is_an_answer_to_nothing(stage: Stage) -> None:
-    assert list(await stage.store.enqueue([])) == []
+    assert (await stage.store.enqueue([])).runs == []
 
 
 async def test_a_repeated_id_is_its_own_earlier_success(stage: Stage) -> None:
@@ -77,10 +77,10 @@ async def test_an_idempotency_key_lives_as_long_as_its_run(stage: Stage, state: 
 
 
 async def test_one_key_twice_in_one_call_makes_one_run(stage: Stage) -> None:
-    runs = await stage.store.enqueue(
+    answer = await stage.store.enqueue(
         [stage.new("a", idempotency_key="i"), stage.new("b", idempotency_key="i"), stage.new("c")]
     )
-    assert [(run.id, run.disposition) for run in runs] == [
+    assert [(run.id, run.disposition) for run in answer.runs] == [
         ("a", "created"),
         ("a", "idempotent"),
         ("c", "created"),

@@ -43,6 +43,7 @@ from durably.events import (
     EventType,
     LogWritten,
     RunCancelled,
+    RunCoalesced,
     RunCompleted,
     RunDeleted,
     RunEvent,
@@ -64,6 +65,7 @@ from durably.handles import BatchItem, JobHandle
 from durably.instance import Durably, create_durably
 from durably.jobs import JobDefinition, JobFunction, define_job, job
 from durably.models import (
+    Coalesce,
     ConcurrencyKey,
     Disposition,
     Durability,
@@ -85,6 +87,7 @@ from durably.steps import StepContext, StepLog
 
 __all__ = [
     "BatchItem",
+    "Coalesce",
     "ConcurrencyKey",
     "ConfigurationError",
     "ConflictError",
@@ -117,6 +120,7 @@ __all__ = [
     "Run",
     "RunCancelled",
     "RunCancelledError",
+    "RunCoalesced",
     "RunCompleted",
     "RunDeleted",
     "RunError",

@@ -13,6 +13,7 @@ from durably.models import LogLevel, Progress, Run, RunError
 
 EventType: TypeAlias = Literal[
     "run:trigger",
+    "run:coalesced",
     "run:start",
     "run:progress",
     "run:complete",
@@ -71,6 +72,16 @@ class RunTriggered(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCoalesced(RunEvent):
+    """A trigger with `coalesce="skip"` was answered by a run that waited already: this one."""
+
+    type: ClassVar[Literal["run:coalesced"]] = "run:coalesced"
+    skipped_input: object = field(repr=False)
+    """What the trigger brought, and what is executed nowhere."""
+    skipped_labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(RunEvent):
     """A worker of this process claimed the run and begins or resumes it."""
 
@@ -108,7 +119,7 @@ class RunFailed(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCancelled(RunEvent):
-    """A person cancelled the run."""
+    """A person cancelled the run, or a newer run of its key replaced it (`coalesce="replace"`)."""
 
     type: ClassVar[Literal["run:cancel"]] = "run:cancel"
 
@@ -203,7 +214,9 @@ class WorkerError(Event):
     run_id: str | None = None
 
 
-DomainEvent: TypeAlias = RunTriggered | RunCompleted | RunFailed | RunCancelled | RunRetried | RunDeleted
+DomainEvent: TypeAlias = (
+    RunTriggered | RunCoalesced | RunCompleted | RunFailed | RunCancelled | RunRetried | RunDeleted
+)
 """What happened to the work itself; the others tell how the engine goes about it."""
 
 

@@ -44,10 +44,12 @@ class JobHandle(Generic[In, Out]):
 
         Once this returns the run is committed and will not be lost. Safe to repeat with an
         `idempotency_key`: `run.disposition` says whether this call `created` it or found it
-        (`idempotent`).
+        (`idempotent`). With `coalesce="skip"` the answer may be another run, with its own input and
+        labels, that waits already (`coalesced`).
 
         Raises:
             ValidationError: The input or an option does not fit; nothing was stored.
+            ConflictError: `coalesce="reject"`, and a run of the key waits already; nothing was stored.
             StoreError: The database is in trouble; with an idempotency key, simply try again.
         """
         return (await self._runs.enqueue(self.definition, [Wish(input, trigger_options(options))]))[0]
@@ -63,7 +65,7 @@ class JobHandle(Generic[In, Out]):
             **options: As `trigger`.
 
         Raises:
-            ValidationError, StoreError: As `trigger`.
+            ValidationError, ConflictError, StoreError: As `trigger`.
             RunFailedError, RunCancelledError: The run ended so.
             RunNotFoundError: It was deleted meanwhile.
             WaitTimeoutError: It did not end in time.
@@ -90,7 +92,7 @@ class JobHandle(Generic[In, Out]):
             **options: For all of them.
 
         Raises:
-            ValidationError, StoreError: As `trigger`; nothing was stored.
+            ValidationError, ConflictError, StoreError: As `trigger`; nothing was stored.
         """
         common = trigger_options(options)
         wishes = [_wish(item, options, common) for item in items]

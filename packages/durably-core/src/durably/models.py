@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 RunStatus: TypeAlias = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
 StepStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
 Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
+Coalesce: TypeAlias = Literal["skip", "replace", "reject"]
 LogLevel: TypeAlias = Literal["info", "warning", "error"]
 WorkerState: TypeAlias = Literal["active", "draining", "lost"]
 Durability: TypeAlias = Literal["disk", "process"]

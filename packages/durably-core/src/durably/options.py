@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, cast, get_args
 
 from durably.errors import ConfigurationError, DurablyError, ValidationError
-from durably.models import ConcurrencyKey, Seconds
+from durably.models import Coalesce, ConcurrencyKey, Seconds
 
 LONGEST_KEY = 512
 LONGEST_LABEL = 255
@@ -31,6 +31,14 @@ class TriggerOptions(TypedDict, total=False):
     """With the job's name it names the run: a second trigger answers the first one's run."""
     concurrency_key: str | ConcurrencyKey
     """Runs that share it execute one at a time, in order."""
+    coalesce: Coalesce | None
+    """What happens if a run of this job with the same concurrency key waits for its first start.
+
+    `skip`: that run answers, with its own input and labels, unless it falls due later than the new
+    one would. `replace`: it is cancelled, and the new one takes its place in the queue. `reject`:
+    `ConflictError`. None (default): the new one queues behind it. Runs that have begun are never
+    touched. An idempotency key that is known already wins over all of this.
+    """
     labels: Mapping[str, str]
     """To find it by; keys of letters, digits and `._/-`. They never change."""
     priority: int
@@ -87,6 +95,7 @@ class Trigger:
     idempotency_key: str | None = None
     concurrency_key: str | None = None
     is_key_shared: bool = False
+    coalesce: Coalesce | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     priority: int = 0
     delay: float | None = None
@@ -118,6 +127,7 @@ def trigger_options(options: TriggerOptions) -> Trigger:
         idempotency_key=_key(options.get("idempotency_key"), "idempotency_key"),
         concurrency_key=_key(concurrency_key, "concurrency_key"),
         is_key_shared=is_shared,
+        coalesce=_coalesce(options.get("coalesce")),
         labels=labels(options.get("labels")),
         priority=_priority(options.get("priority", 0)),
         delay=_delay(options.get("delay")),
@@ -156,6 +166,15 @@ def _key(value: object, what: str) -> str | None:
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_KEY or not is_text(value):
         raise ValidationError(f"{what} must be a string of 1 to {LONGEST_KEY} characters", fields=(what,))
     return value
+
+
+def _coalesce(value: object) -> Coalesce | None:
+    if value is not None and value not in get_args(Coalesce):
+        raise ValidationError(
+            f"coalesce must be 'skip', 'replace', 'reject' or None (queue), not {value!r}",
+            fields=("coalesce",),
+        )
+    return cast("Coalesce | None", value)
 
 
 def is_text(value: str) -> bool:

@@ -21,6 +21,7 @@ from durably.errors import (
 )
 from durably.events import (
     RunCancelled,
+    RunCoalesced,
     RunDeleted,
     RunEvent,
     RunRetried,
@@ -86,16 +87,24 @@ class Runs:
 
         Raises:
             ValidationError: An input does not fit; nothing is stored.
+            ConflictError: A run of a key waits already, and `coalesce="reject"` forbids another one;
+                nothing is stored.
         """
         new = [self._new_run(job, wish) for wish in wishes]
         if not new:
             return []
-        stored = await self._insist("trigger", lambda: self._store.enqueue(new))
-        for run in stored:
+        answer = await self._insist("trigger", lambda: self._store.enqueue(new))
+        if answer.conflict is not None:
+            raise _in_the_way(job, answer.conflict, new)
+        for run, wanted in zip(answer.runs, new, strict=True):
             if run.disposition == "created":
                 self._publish(RunTriggered, run)
+            elif run.disposition == "coalesced":
+                self._publish_coalesced(job, run, wanted)
+        for run in answer.replaced:
+            self._publish(RunCancelled, run)
         self._work.ring()
-        return [typed(job, run) for run in stored]
+        return [typed(job, run) for run in answer.runs]
 
     def _new_run(self, job: JobDefinition[In, Out], wish: Wish) -> NewRun:
         what = f"the input of job {job.name!r}"
@@ -105,6 +114,11 @@ class Runs:
             text, _ = job.input_codec.encode(value, what=what, limit=self._limits.payload_bytes)
         except NotStorableError as error:
             raise ValidationError(str(error), fields=(error.path,)) from None
+        if options.coalesce is not None and options.concurrency_key is None:
+            raise ValidationError(
+                "coalesce needs a concurrency_key: it says what happens if a run of that key waits already",
+                fields=("coalesce",),
+            )
         scope = None
         if options.concurrency_key is not None:
             scope = SHARED_SCOPE if options.is_key_shared else job.name
@@ -116,6 +130,7 @@ class Runs:
             idempotency_key=options.idempotency_key,
             concurrency_key=options.concurrency_key,
             key_scope=scope,
+            coalesce=options.coalesce,
             priority=options.priority,
             delay=options.delay,
             run_at=options.run_at,
@@ -291,6 +306,16 @@ class Runs:
         if self._bus.wants(event.type):
             self._bus.publish(event(**subject(run)))
 
+    def _publish_coalesced(self, job: JobDefinition[In, Out], run: Run, wanted: NewRun) -> None:
+        if self._bus.wants("run:coalesced"):
+            self._bus.publish(
+                RunCoalesced(
+                    **subject(run),
+                    skipped_input=job.input_codec.decode(wanted.input_json, what="the skipped input"),
+                    skipped_labels=wanted.labels,
+                )
+            )
+
 
 def typed(job: JobDefinition[In, Out], run: Run) -> Run[In, Out]:
     """The run with its payloads read as the job's types."""
@@ -330,6 +355,16 @@ async def _applied(verb: Callable[[str], Awaitable[Run]], run_id: str) -> bool:
     except (ConflictError, RunNotFoundError):
         return False
     return True
+
+
+def _in_the_way(job: JobDefinition[In, Out], run: Run, new: Sequence[NewRun]) -> ConflictError:
+    other = "another run of this batch" if run.id in {one.id for one in new} else f"run {run.id}"
+    return ConflictError(
+        f"cannot trigger {job.name!r}: {other} waits with the concurrency key {run.concurrency_key!r}; "
+        "coalesce='skip' would answer with it, 'replace' would take its place, None would queue behind it",
+        run_id=run.id,
+        status=run.status,
+    )
 
 
 def _conflict(verb: str, run: Run) -> ConflictError:

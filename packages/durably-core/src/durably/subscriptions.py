@@ -23,6 +23,10 @@ class EventSource:
     ) -> Callable[[], None]: ...
     @overload
     def on(
+        self, event_type: Literal["run:coalesced"], handler: Callable[[events.RunCoalesced], object], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(
         self, event_type: Literal["run:start"], handler: Callable[[events.RunStarted], object], /
     ) -> Callable[[], None]: ...
     @overload

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from durably.models import (
+    Coalesce,
     LogEntry,
     Progress,
     Run,
@@ -38,11 +39,25 @@ class NewRun:
     concurrency_key: str | None = None
     key_scope: str | None = None
     """Whose key it is: the job's name, or `*` for a key shared by all jobs."""
+    coalesce: Coalesce | None = None
+    """What to do about a run of the same job and key that waits for its first start; None: queue."""
     priority: int = 0
     delay: float | None = None
     """Seconds from the store's present until it falls due."""
     run_at: float | None = None
     """The instant it falls due, in seconds since the epoch; at most one of the two is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """The answer to new runs."""
+
+    runs: Sequence[Run] = ()
+    """As they stand now, in order, each with its disposition; none if the call was refused."""
+    replaced: Sequence[Run] = ()
+    """Runs that this call cancelled because newer ones took their places."""
+    conflict: Run | None = None
+    """The waiting run for whose sake the call was refused and nothing stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +205,17 @@ class Store(Protocol):
 
     # Triggering
 
-    async def enqueue(self, runs: Sequence[NewRun], /) -> Sequence[Run]:
+    async def enqueue(self, runs: Sequence[NewRun], /) -> Enqueued:
         """Store runs, all or none; one transaction.
 
-        Answers in order, each with its disposition: `created`, or `idempotent` with the run that
-        holds the same job's idempotency key. A repeated id is its own earlier success: `created`.
+        Answers in order, each with its disposition: `created`; `idempotent` with the run that holds
+        the same job's idempotency key; `coalesced` with the run that waits. A repeated id is its own
+        earlier success: `created`.
+
+        Only runs of the same job and key that have never begun are coalesced with: of those in the
+        queue the last one, else, of those that wait for the clock, the one that falls due first
+        (for `skip` only if it falls due no later than the new run). A run that replaces another
+        stands where that one stood, or where its own priority puts it if that is earlier.
         """
         ...
 

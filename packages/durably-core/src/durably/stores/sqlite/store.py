@@ -11,6 +11,7 @@ from durably.stores.base import (
     Answer,
     Claimed,
     ClaimRequest,
+    Enqueued,
     Lease,
     NewRun,
     NewWorker,
@@ -67,7 +68,7 @@ class SqliteStore(Store):
     # Triggering
 
     @override
-    async def enqueue(self, runs: Sequence[NewRun], /) -> Sequence[Run]:
+    async def enqueue(self, runs: Sequence[NewRun], /) -> Enqueued:
         return await self.database.write(lambda session: triggering.enqueue(session, runs))
 
     # An owner's verbs
@@ -144,9 +145,7 @@ class SqliteStore(Store):
 
     @override
     async def add_worker(self, worker: NewWorker, /) -> None:
-        await self.database.write(
-            lambda session: workers.add_worker(session, self.database.presence, worker)
-        )
+        await self.database.write(lambda session: workers.add_worker(session, self.database.presence, worker))
 
     @override
     async def remove_worker(self, worker_id: str, /) -> None:

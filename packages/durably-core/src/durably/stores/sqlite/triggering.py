@@ -1,14 +1,18 @@
 """Storing new runs."""
 
+import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
 
 from durably.models import Run
-from durably.stores.base import NewRun
+from durably.stores.base import Enqueued, NewRun
 from durably.stores.sqlite.keys import Key, settle_key
 from durably.stores.sqlite.queries import load
-from durably.stores.sqlite.reads import get_run
+from durably.stores.sqlite.reads import get_run, run_at
 from durably.stores.sqlite.rows import SHARED_SCOPE, instant, json_text, maybe_instant, to_run
 from durably.stores.sqlite.session import Session
+from durably.stores.sqlite.transitions import cancel
 
 SQL = load("triggering")
 
@@ -16,17 +20,62 @@ SECONDS_PER_PRIORITY = 60
 """How much earlier one step of priority lets a run stand: so nothing waits for ever."""
 
 
-def enqueue(session: Session, runs: Sequence[NewRun]) -> Sequence[Run]:
-    """Store runs, or find the ones that were stored before."""
-    stored = [_enqueue(session, run) for run in runs]
+def enqueue(session: Session, runs: Sequence[NewRun]) -> Enqueued:
+    """Store runs, or find the ones that were stored before, or that wait already."""
+    may_be_refused = any(run.coalesce == "reject" for run in runs)
+    if may_be_refused:
+        session.run(SQL["begin"])
+    stored: list[Run] = []
+    replaced: dict[str, Run] = {}
+    for new in runs:
+        waiting = _waiting(session, new)
+        if waiting is None:
+            stored.append(_insert(session, new))
+        elif new.coalesce == "skip":
+            stored.append(replace(run_at(session, waiting["seq"]), disposition="coalesced"))
+        elif new.coalesce == "replace":
+            cancel(session, waiting["id"], new.id)
+            replaced[waiting["id"]] = run_at(session, waiting["seq"])
+            stored.append(_insert(session, new, rank=waiting["rank"]))
+        else:
+            conflict = run_at(session, waiting["seq"])
+            session.run(SQL["undo"])
+            session.run(SQL["end"])
+            return Enqueued(conflict=conflict)
     for key in {_key_of(run) for run in runs}:
         settle_key(session, key)
-    return stored
+    if may_be_refused:
+        session.run(SQL["end"])
+    # What this very call stored first, a later run of it may have replaced.
+    present = [replace(replaced.get(run.id, run), disposition=run.disposition) for run in stored]
+    return Enqueued(runs=present if replaced else stored, replaced=list(replaced.values()))
 
 
-def _enqueue(session: Session, new: NewRun) -> Run:
-    due_at = new.run_at if new.delay is None else session.now + new.delay
+def _waiting(session: Session, new: NewRun) -> sqlite3.Row | None:
+    """The run that a new one would coalesce with, unless the new one is stored already."""
     key = _key_of(new)
+    if new.coalesce is None or key is None or _stored_before(session, new) is not None:
+        return None
+    values = {"scope": key[0], "key": key[1], "job_name": new.job_name}
+    queued = session.row(SQL["last_in_queue"], values)
+    if queued is not None:
+        return queued
+    delayed = session.row(SQL["first_by_the_clock"], values)
+    if delayed is None or new.coalesce != "skip":
+        return delayed
+    # One that falls due later must not answer for a start that is wanted sooner.
+    return delayed if delayed["timer_at"] <= (_due_at(session, new) or session.now) else None
+
+
+def _due_at(session: Session, new: NewRun) -> float | None:
+    return new.run_at if new.delay is None else session.now + new.delay
+
+
+def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
+    """Store a run, no further back in the queue than `rank`; or answer what is stored already."""
+    due_at = _due_at(session, new)
+    key = _key_of(new)
+    own_rank = session.instant() - new.priority * SECONDS_PER_PRIORITY
     waits = due_at is not None and due_at > session.now
     change = session.next_change()
     inserted = session.row(
@@ -36,7 +85,7 @@ def _enqueue(session: Session, new: NewRun) -> Run:
             "job_name": new.job_name,
             "change": change,
             "priority": new.priority,
-            "rank": session.instant() - new.priority * SECONDS_PER_PRIORITY,
+            "rank": own_rank if rank is None else min(rank, own_rank),
             "ready": not waits and key is None,
             "timer_at": due_at if waits else None,
             "due_at": due_at,
@@ -49,7 +98,8 @@ def _enqueue(session: Session, new: NewRun) -> Run:
         },
     )
     if inserted is None:
-        return _stored_before(session, new)
+        # Both ends of the conflict are looked for by `_stored_before`: one of them is there.
+        return cast("Run", _stored_before(session, new))
     seq = inserted["seq"]
     for name, value in new.labels.items():
         session.run(SQL["insert_label"], {"key": name, "value": value, "seq": seq})
@@ -73,15 +123,15 @@ def _enqueue(session: Session, new: NewRun) -> Run:
     )
 
 
-def _stored_before(session: Session, new: NewRun) -> Run:
+def _stored_before(session: Session, new: NewRun) -> Run | None:
     own = get_run(session, new.id, disposition="created")
-    if own is not None:
+    if own is not None or new.idempotency_key is None:
         return own
-    row = session.one(
+    row = session.row(
         SQL["find_by_idempotency_key"],
         {"job_name": new.job_name, "idempotency_key": new.idempotency_key},
     )
-    return to_run(row, disposition="idempotent")
+    return None if row is None else to_run(row, disposition="idempotent")
 
 
 def _key_of(new: NewRun) -> Key | None:

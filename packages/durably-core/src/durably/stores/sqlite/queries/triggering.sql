@@ -16,3 +16,26 @@ INSERT INTO durably_run_labels (key, value, run_seq) VALUES (:key, :value, :seq)
 
 -- :name find_by_idempotency_key
 SELECT * FROM durably_snapshots WHERE job_name = :job_name AND idempotency_key = :idempotency_key;
+
+-- :name last_in_queue
+-- Of this job and key, not yet begun: a run that was handed back or retried is not one that waits to begin.
+SELECT seq, id, rank FROM durably_runs INDEXED BY durably_runs_key_queue
+WHERE key_scope = :scope AND concurrency_key = :key AND status = 'pending' AND timer_at IS NULL
+  AND concurrency_key IS NOT NULL AND job_name = :job_name AND started_at IS NULL
+ORDER BY rank DESC, seq DESC LIMIT 1;
+
+-- :name first_by_the_clock
+SELECT seq, id, rank, timer_at FROM durably_runs INDEXED BY durably_runs_key_delayed
+WHERE key_scope = :scope AND concurrency_key = :key AND status = 'pending' AND timer_at IS NOT NULL
+  AND concurrency_key IS NOT NULL AND job_name = :job_name AND started_at IS NULL
+ORDER BY timer_at LIMIT 1;
+
+-- :name begin
+-- Within the transaction, which may have other verbs in it: a refused call takes back its own rows only.
+SAVEPOINT durably_enqueue;
+
+-- :name undo
+ROLLBACK TO durably_enqueue;
+
+-- :name end
+RELEASE durably_enqueue;
