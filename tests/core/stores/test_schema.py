@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from durably.errors import SchemaMissingError, SchemaTooNewError, SqliteTooOldError
+from durably.models import Durability
 from durably.stores.base import RunFilter
 from durably.stores.sqlite import SqliteStore, schema
-from durably.stores.sqlite.connection import check_version
+from durably.stores.sqlite.connection import check_version, synchronous
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import HandClock, Stage
 
@@ -144,18 +145,26 @@ async def test_a_new_file_is_its_owners_alone(another: OpenAnother, file: Path) 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize(("durability", "synchronous"), [("disk", 2), ("process", 1)])
+@pytest.mark.parametrize(("durability", "number"), [("disk", 2), ("process", 1)])
 async def test_durability_decides_when_the_disk_is_waited_for(
-    file: Path, clock: HandClock, durability: str, synchronous: int
+    file: Path, clock: HandClock, durability: Durability, number: int
 ) -> None:
-    store = SqliteStore(file, environment=clock, durability="disk" if durability == "disk" else "process")
+    store = SqliteStore(file, environment=clock, durability=durability)
     await store.open()
     stage = Stage(store, clock)
-    assert await stage.sql("PRAGMA synchronous") == [(synchronous,)]
+    assert await stage.sql("PRAGMA synchronous") == [(number,)]
     assert await stage.sql("PRAGMA journal_mode") == [("wal",)]
     assert await stage.sql("PRAGMA foreign_keys") == [(1,)]
     assert await stage.sql("PRAGMA mmap_size") == [(0,)]
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("durability", "journal", "mode"),
+    [("disk", "wal", "FULL"), ("disk", "delete", "EXTRA"), ("process", "wal", "NORMAL")],
+)
+def test_without_a_log_the_disk_is_waited_for_longer(durability: Durability, journal: str, mode: str) -> None:
+    assert synchronous(durability, journal) == mode
 
 
 async def test_no_row_outlives_its_run(stage: Stage) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,15 +19,14 @@ from durably.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from durably.stores.sqlite import SqliteStore
-from durably.stores.sqlite.connection import explain
+from durably.models import Durability
+from durably.stores.sqlite import SqliteStore, database
+from durably.stores.sqlite.connection import connect, explain
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import HandClock, Stage
 
 
-async def test_a_locked_database_is_waited_for_and_then_called_busy(
-    file: Path, clock: HandClock
-) -> None:
+async def test_a_locked_database_is_waited_for_and_then_called_busy(file: Path, clock: HandClock) -> None:
     store = SqliteStore(file, environment=clock, busy_timeout=0.05)
     await store.open()
     await store.migrate()
@@ -44,18 +45,14 @@ async def test_a_locked_database_is_waited_for_and_then_called_busy(
     await store.close()
 
 
-async def test_everybody_in_a_batch_learns_that_the_database_is_busy(
-    file: Path, clock: HandClock
-) -> None:
+async def test_everybody_in_a_batch_learns_that_the_database_is_busy(file: Path, clock: HandClock) -> None:
     store = SqliteStore(file, environment=clock, busy_timeout=0.05)
     await store.open()
     await store.migrate()
     stage = Stage(store, clock)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    answers = await asyncio.gather(
-        *(stage.trigger() for _ in range(20)), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(stage.trigger() for _ in range(20)), return_exceptions=True)
     assert all(isinstance(answer, StoreBusyError) for answer in answers)
     assert len({id(answer) for answer in answers}) == 20
     other.close()
@@ -63,9 +60,7 @@ async def test_everybody_in_a_batch_learns_that_the_database_is_busy(
     await store.close()
 
 
-async def test_a_busy_database_at_the_door_is_tried_again(
-    file: Path, clock: HandClock
-) -> None:
+async def test_a_busy_database_at_the_door_is_tried_again(file: Path, clock: HandClock) -> None:
     """Turning WAL on does not wait for a lock by itself."""
     sqlite3.connect(file).close()
     other = sqlite3.connect(file, isolation_level=None)
@@ -164,9 +159,7 @@ async def test_a_store_can_be_opened_again(file: Path, clock: HandClock) -> None
     await store.close()
 
 
-def test_a_store_belongs_to_the_loop_that_opened_it(
-    file: Path, clock: HandClock
-) -> None:
+def test_a_store_belongs_to_the_loop_that_opened_it(file: Path, clock: HandClock) -> None:
     store = SqliteStore(file, environment=clock)
 
     async def begin() -> None:
@@ -234,9 +227,7 @@ async def test_what_a_caller_gives_up_on_happens_all_the_same(stage: Stage) -> N
     assert {f"{turns}" for turns in range(1, 12)} <= stored
 
 
-async def test_a_caller_may_give_up_on_opening_and_on_closing(
-    file: Path, clock: HandClock
-) -> None:
+async def test_a_caller_may_give_up_on_opening_and_on_closing(file: Path, clock: HandClock) -> None:
     for turns in range(6):
         store = SqliteStore(file, environment=clock)
         opening = asyncio.ensure_future(store.open())
@@ -256,46 +247,37 @@ async def test_a_caller_may_give_up_on_opening_and_on_closing(
 async def test_what_was_opened_for_a_caller_who_left_is_closed(
     file: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = SqliteStore(file, environment=clock)
-    connect, gate, opened = (
-        store.database._connect,
-        threading.Event(),
-        list[sqlite3.Connection](),
-    )
-    begun, closed = threading.Event(), threading.Event()
+    begun, gate = threading.Event(), threading.Event()
+    opened: list[sqlite3.Connection] = []
 
-    def slowly() -> object:
+    def connect_slowly(path: str, *, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
         begun.set()
         assert gate.wait(10)
-        found = connect()
-        opened.append(found.writer.connection)
-        closing = found.close
+        opened.append(connect(path, durability=durability, busy_timeout=busy_timeout))
+        return opened[0]
 
-        class Watched:
-            def close(self) -> None:
-                closing()
-                closed.set()
-
-        return Watched()
-
-    monkeypatch.setattr(store.database, "_connect", slowly)
+    monkeypatch.setattr(database, "connect", connect_slowly)
+    store = SqliteStore(file, environment=clock)
     opening = asyncio.ensure_future(store.open())
-    in_a_thread = asyncio.get_running_loop().run_in_executor
-    assert await in_a_thread(None, begun.wait, 10)
+    assert await asyncio.get_running_loop().run_in_executor(None, begun.wait, 10)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
     gate.set()
-    assert await in_a_thread(None, closed.wait, 10)
+
+    async def use_it_until_it_is_closed() -> None:
+        while True:
+            await asyncio.sleep(0)
+            for connection in opened:
+                connection.execute("SELECT 1")
+
     with pytest.raises(sqlite3.ProgrammingError):
-        opened[0].execute("SELECT 1")
+        await use_it_until_it_is_closed()
     with pytest.raises(NotRunningError):
         await store.get_run("it")
 
 
-def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(
-    file: Path, clock: HandClock
-) -> None:
+def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(file: Path, clock: HandClock) -> None:
     store = SqliteStore(file, environment=clock)
 
     async def begin() -> None:
@@ -314,6 +296,37 @@ def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(
         await store.close()
 
     asyncio.run(end())
+
+
+FORGETFUL = """
+import asyncio, sys
+from durably.environment import RealEnvironment
+from durably.stores.base import NewRun, NewWorker
+from durably.stores.sqlite import SqliteStore
+
+async def main(path):
+    store = SqliteStore(path, environment=RealEnvironment())
+    await store.open()
+    await store.migrate()
+    await store.add_worker(NewWorker(id="w", host="h", pid=1, slots=1, jobs=[]))
+    await store.enqueue([NewRun(id="it", job_name="job", input_json="{}")])
+    if sys.argv[2] == "leak":
+        global kept
+        kept = store
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("how", ["leak", "drop"])
+async def test_a_process_that_forgets_to_close_still_ends(another: OpenAnother, file: Path, how: str) -> None:
+    in_a_thread = asyncio.get_running_loop().run_in_executor
+    command = [sys.executable, "-c", FORGETFUL, str(file), how]
+    ended = await in_a_thread(
+        None, lambda: subprocess.run(command, capture_output=True, timeout=20, check=False)
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert await (await another()).ids() == ["it"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 from durably.errors import (
@@ -24,6 +25,9 @@ FLOOR = (3, 37, 0)
 CACHED_STATEMENTS = 512
 
 
+_creating = threading.Lock()
+
+
 def check_version(found: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
     """Refuse a SQLite library that is too old for our tables."""
     if found < FLOOR:
@@ -35,10 +39,10 @@ def connect(path: str, *, durability: Durability, busy_timeout: float) -> sqlite
     _create_file(path)
     connection = _connect(path, busy_timeout)
     try:
-        if path != MEMORY and _pragma(connection, "journal_mode") != "wal":
-            _pragma(connection, "journal_mode = WAL")
-        synchronous = "FULL" if durability == "disk" else "NORMAL"
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        journal = _pragma(connection, "journal_mode")
+        if path != MEMORY and journal != "wal":
+            journal = _pragma(connection, "journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous(durability, journal)}")
         connection.execute("PRAGMA foreign_keys = ON")
         # We make the checkpoints ourselves (upkeep.py); what a burst left of the log is cut off.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -49,6 +53,17 @@ def connect(path: str, *, durability: Durability, busy_timeout: float) -> sqlite
         connection.close()
         raise explain(error, path) from error
     return connection
+
+
+def synchronous(durability: Durability, journal: object) -> str:
+    """When a commit waits for the disk.
+
+    Where the file system has no shared memory SQLite keeps its older journal, which loses the last
+    commit in a power cut unless the removal of the journal is waited for as well.
+    """
+    if durability == "process":
+        return "NORMAL"
+    return "FULL" if journal == "wal" else "EXTRA"
 
 
 def connect_reader(path: str, *, busy_timeout: float) -> sqlite3.Connection:
@@ -128,9 +143,9 @@ def _connect(path: str, busy_timeout: float) -> sqlite3.Connection:
 def _create_file(path: str) -> None:
     if path == MEMORY:
         return
-    # SQLite gives its log and index files the mode of the database. Only a new file is touched: closing
-    # any handle of a database would drop the locks which this process holds on it.
-    with contextlib.suppress(OSError):
+    # SQLite gives its log and index files the mode of the database. Only a new file is touched, by one
+    # thread at a time: closing any handle of a database drops the locks which this process holds on it.
+    with _creating, contextlib.suppress(OSError):
         os.close(os.open(Path(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 

@@ -99,7 +99,7 @@ class Database:
         if self._environment.process_id() != self._process:
             raise NotRunningError(
                 f"the store of {self.path} was opened in the process this one was forked from; "
-                "a child must open a store of its own"
+                "open it after the fork, or start the process by 'spawn'"
             )
         if asyncio.get_running_loop() is not self._loop:
             raise NotRunningError(

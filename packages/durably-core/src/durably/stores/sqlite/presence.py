@@ -14,10 +14,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 if sys.platform == "win32":
+    import msvcrt
 
     def try_lock(handle: int) -> bool:
-        """Whether the lock was free and is ours now. Never, here: leases alone decide on Windows."""
-        return False
+        """Whether the lock was free and is ours now."""
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 
 else:
     import fcntl
@@ -130,10 +135,15 @@ def _is_free(path: Path) -> bool:
 
 
 def _remove(path: Path, handle: int) -> None:
-    # First the name, then the lock: whoever finds the file free finds a dead worker's.
-    with contextlib.suppress(OSError):
-        path.unlink()
-    os.close(handle)
+    if sys.platform == "win32":
+        # A file that is open cannot be removed there.
+        os.close(handle)
+        path.unlink(missing_ok=True)
+    else:
+        # First the name, then the lock: whoever finds the file free finds a dead worker's.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(handle)
 
 
 _everyone: "weakref.WeakSet[Presence]" = weakref.WeakSet()

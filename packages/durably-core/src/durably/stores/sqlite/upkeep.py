@@ -107,7 +107,7 @@ class Upkeep:
             if not try_lock(handle):
                 return False
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            os.utime(handle, (now, now))
+            os.utime(mark, (now, now))
         finally:
             os.close(handle)
         return True
