@@ -38,6 +38,8 @@ def new_run() -> Values:
         "now": now,
         "labels": "{}",
         "input": "1",
+        "parent_id": None,
+        "is_detached": 0,
     }
 
 
