@@ -24,6 +24,7 @@ from durably.errors import (
     RunNotFoundError,
     SchemaMissingError,
     SchemaTooNewError,
+    SignalTimeout,
     SqliteTooOldError,
     StepError,
     StepFailed,
@@ -34,6 +35,7 @@ from durably.errors import (
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
+    TriggerInRunError,
     ValidationError,
     WaitTimeoutError,
 )
@@ -53,6 +55,7 @@ from durably.events import (
     RunRetried,
     RunStarted,
     RunTriggered,
+    RunWaiting,
     StepCancelled,
     StepCompleted,
     StepEvent,
@@ -78,15 +81,17 @@ from durably.models import (
     RunStatus,
     Seconds,
     Step,
+    StepKind,
     StepStatus,
     WorkerInfo,
     WorkerState,
 )
-from durably.options import Limits, TriggerOptions
-from durably.steps import StepContext, StepLog
+from durably.options import ChildOptions, Limits, TriggerOptions
+from durably.steps import Invocable, StepContext, StepLog
 
 __all__ = [
     "BatchItem",
+    "ChildOptions",
     "Coalesce",
     "ConcurrencyKey",
     "ConfigurationError",
@@ -101,6 +106,7 @@ __all__ = [
     "Environment",
     "Event",
     "EventType",
+    "Invocable",
     "JobAlreadyRegisteredError",
     "JobDefinition",
     "JobFunction",
@@ -135,9 +141,11 @@ __all__ = [
     "RunStarted",
     "RunStatus",
     "RunTriggered",
+    "RunWaiting",
     "SchemaMissingError",
     "SchemaTooNewError",
     "Seconds",
+    "SignalTimeout",
     "SqliteTooOldError",
     "Step",
     "StepCancelled",
@@ -147,6 +155,7 @@ __all__ = [
     "StepEvent",
     "StepFailed",
     "StepFailedEvent",
+    "StepKind",
     "StepLog",
     "StepOutsideRunError",
     "StepStarted",
@@ -157,6 +166,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreUnavailableError",
     "StoredValueError",
+    "TriggerInRunError",
     "TriggerOptions",
     "ValidationError",
     "WaitTimeoutError",

@@ -3,24 +3,40 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import cast
+from typing import TypeVar, cast
+from uuid import UUID, uuid5
 
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
-from durably.codec import Codec
+from durably.codec import Codec, codec_for
 from durably.environment import Environment
 from durably.errors import PayloadTooLargeError, ValidationError
-from durably.execution import Execution, current_step
-from durably.models import LogEntry, LogLevel, Progress
-from durably.options import Limits
-from durably.steps import StepContext, StepLog
+from durably.execution import Engine, Execution, current_step
+from durably.models import LogEntry, LogLevel, Progress, Seconds
+from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
+from durably.steps import Invocable, StepContext, StepLog
+from durably.stores.base import NewRun, StepRecord
+from durably.waiting import Waiting
+from durably.wishes import Wish, new_run
+
+T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+CHILDREN = UUID("6f0c3c1e-8a56-5d1b-9a0f-5b8f1d6c2a77")
+"""The namespace of children's ids."""
+UNTYPED_TEXT: Codec[str] = codec_for(str)
 
 
 class DurableStepContext(StepContext):
     """Checkpoints what the job does; see `StepContext` for what it promises."""
 
-    def __init__(self, execution: Execution, environment: Environment, limits: Limits) -> None:
+    def __init__(self, execution: Execution, engine: Engine) -> None:
+        environment, limits = engine.environment, engine.limits
         self._execution = execution
+        self._environment = environment
+        self._limits = limits
+        self._waiting = Waiting(execution, engine)
         self._log = _DurableLog(execution, environment, limits)
 
     @property
@@ -67,6 +83,98 @@ class DurableStepContext(StepContext):
         return codec.decode(
             known.result_json or "null",
             what=f"the stored result of step {name!r} of run {execution.run.id}",
+        )
+
+    @property
+    @override
+    def suspending(self) -> bool:
+        return self._execution.interruption == "suspended"
+
+    @override
+    async def _sleep(self, name: str, *, duration: float | None = None, until: float | None = None) -> None:
+        if (await self._enter(name)) is None:
+            if until is None:
+                until = self._environment.now() + (duration or 0.0)
+            await self._waiting.wait(self._execution.begin(name, "sleep", wake_at=until))
+
+    @override
+    async def wait_for_signal(
+        self, name: str, type_: type[T], /, *, key: str | None = None, timeout: Seconds | None = None
+    ) -> T:
+        check_key(key, "key")
+        limit = None if timeout is None else seconds(timeout, "timeout", problem=ValidationError)
+        ended = await self._enter(name)
+        if ended is None:
+            wake_at = None if limit is None else self._environment.now() + limit
+            ended = await self._end_of(self._execution.begin(name, "signal", wake_at=wake_at, signal_key=key))
+        return codec_for(type_).decode(ended.result_json or "null", what=f"the payload of signal {name!r}")
+
+    @override
+    async def invoke(
+        self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
+    ) -> Out:
+        ended = await self._enter(name)
+        if ended is None:
+            child = self._child(name, job, input, options, detached=False)
+            ended = await self._end_of(self._execution.begin(name, "child", child_id=child.id), child=child)
+        return job.output_codec.decode(ended.result_json or "null", what=f"the output of job {job.name!r}")
+
+    @override
+    async def spawn(
+        self,
+        name: str,
+        job: Invocable[In, Out],
+        input: In,
+        /,
+        *,
+        detached: bool = False,
+        **options: Unpack[ChildOptions],
+    ) -> str:
+        ended = await self._enter(name)
+        if ended is None:
+            child = self._child(name, job, input, options, detached=detached)
+            ended = await self._end_of(self._execution.begin(name, "spawn", child_id=child.id), child=child)
+        return UNTYPED_TEXT.decode(ended.result_json or "null", what=f"the child of step {name!r}")
+
+    async def close(self) -> None:
+        """Let go of what waits in memory."""
+        await self._waiting.close()
+
+    async def _enter(self, name: str) -> StepRecord | None:
+        """Take note of a wait's call; answers its checkpoint, if it has one."""
+        self._execution.require_live()
+        self._execution.enter(name, "a wait of this name")
+        return await self._execution.recall(name)
+
+    async def _end_of(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
+        ended = await self._waiting.wait(step, child=child)
+        if ended.error is not None:
+            raise await self._execution.told(ended)
+        return ended
+
+    def _child(
+        self,
+        name: str,
+        job: Invocable[In, Out],
+        input: In,
+        options: ChildOptions,
+        *,
+        detached: bool,
+    ) -> NewRun:
+        checked = trigger_options(cast("TriggerOptions", options))
+        if checked.idempotency_key is not None:
+            raise ValidationError(
+                "a child needs no idempotency_key: it is triggered once by its step's name",
+                fields=("idempotency_key",),
+            )
+        # Made from the step's place, so that storing it again finds the child that is there.
+        return new_run(
+            job,
+            Wish(input, checked),
+            id=str(uuid5(CHILDREN, f"{self.run_id}/{name}")),
+            limits=self._limits,
+            parent_id=self.run_id,
+            is_detached=detached,
         )
 
     @override

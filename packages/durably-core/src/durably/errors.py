@@ -16,8 +16,10 @@ DurablyError
 ├── StepError                     a step was called wrongly
 │   ├── DuplicateStepError
 │   ├── NestedStepError
-│   └── StepOutsideRunError
+│   ├── StepOutsideRunError
+│   └── TriggerInRunError
 ├── StepFailed                    a step's body failed; live and on replay
+│   └── SignalTimeout             no signal came in time
 ├── NotRunningError               the instance is not open, or belongs to another loop or process
 └── StoreError                    the database, not the job
     ├── StoreBusyError            worth trying again
@@ -192,6 +194,10 @@ class StepOutsideRunError(StepError):
         self.run_id = run_id
 
 
+class TriggerInRunError(StepError):
+    """A job's code triggered another job outside a step, or waited for one in memory."""
+
+
 class StepFailed(DurablyError):  # noqa: N818 - it is what happened, as in the field's own words
     """A step failed for good. A job that catches it meets the same error on every replay.
 
@@ -204,6 +210,10 @@ class StepFailed(DurablyError):  # noqa: N818 - it is what happened, as in the f
         self.error_type = error_type
         self.message = message
         self.attempts = attempts
+
+
+class SignalTimeout(StepFailed):
+    """No signal came in the time that the wait allowed. One that comes later changes nothing."""
 
 
 class NotRunningError(DurablyError):

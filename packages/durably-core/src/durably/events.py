@@ -20,6 +20,7 @@ EventType: TypeAlias = Literal[
     "run:fail",
     "run:cancel",
     "run:retry",
+    "run:wait",
     "run:release",
     "run:delete",
     "step:start",
@@ -129,6 +130,15 @@ class RunRetried(RunEvent):
     """A person sent the run back to work, its checkpoints kept."""
 
     type: ClassVar[Literal["run:retry"]] = "run:retry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWaiting(RunEvent):
+    """The run needs no worker until something happens: an instant, a signal, the end of a child."""
+
+    type: ClassVar[Literal["run:wait"]] = "run:wait"
+    steps: tuple[str, ...]
+    """The waits it is parked on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,18 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from durably.bus import Bus
 from durably.codec import Codec
+from durably.doorbell import Doorbell
 from durably.environment import Environment, ThreadPool
 from durably.errors import (
     DuplicateStepError,
     NestedStepError,
+    SignalTimeout,
     StepFailed,
     StepOutsideRunError,
     StoreError,
@@ -36,9 +38,9 @@ from durably.failures import describe
 from durably.insistence import insist
 from durably.journal import Journal, Page
 from durably.lifecycle import Interruption
-from durably.models import Progress, Run, RunError, StepStatus
+from durably.models import Progress, Run, RunError, StepKind, StepStatus
 from durably.options import Limits, is_text
-from durably.stores.base import Answer, Claim, Lease, StepRecord, Store
+from durably.stores.base import Answer, Claim, Lease, StepRecord, Store, Wait
 
 T = TypeVar("T")
 
@@ -68,6 +70,8 @@ class Engine:
     environment: Environment
     threads: ThreadPool
     limits: Limits
+    work: Doorbell
+    """Rings when something may have become ready, or a wait may have ended."""
 
 
 class Execution:
@@ -106,6 +110,10 @@ class Execution:
         self._failures: dict[str, tuple[float, float]] = {}
         self._positions = max((step.position for step in claim.steps), default=0)
         self._called: dict[str, str] = {}
+        self._executing = 0
+        self._touched_at = engine.environment.monotonic()
+        self.parked_on: Sequence[Wait] = ()
+        """What a suspended execution waits for."""
         self._branches: set[asyncio.Task[object]] = set()
 
     @property
@@ -125,6 +133,12 @@ class Execution:
             self.interruption = why
             if self.root is not None:
                 self.root.cancel()
+
+    def suspend(self, waits: Sequence[Wait]) -> None:
+        """End the execution until one of these waits has ended."""
+        if self.interruption is None and not self.has_ended:
+            self.parked_on = waits
+            self.interrupt("suspended")
 
     def end(self) -> int:
         """Refuse every further call and cancel the branches left over; answers how many."""
@@ -172,11 +186,17 @@ class Execution:
         self._unused.discard(name)
         if known.error is None:
             return known
+        raise await self.told(known)
+
+    async def told(self, failed: StepRecord) -> StepFailed:
+        """What the job is told of a failed step that it meets again."""
+        error = failed.error or RunError(type="Unknown", message="")
         begun = self.journal.number()
         # One turn of the loop, in which steps called in parallel with this one begin too.
         await self._engine.environment.sleep(0)
-        self._failures[name] = (begun, self.journal.number())
-        raise StepFailed(name, known.error.type, known.error.message, known.attempt)
+        self._failures[failed.name] = (begun, self.journal.number())
+        kind = SignalTimeout if failed.kind == "signal" else StepFailed
+        return kind(failed.name, error.type, error.message, failed.attempt)
 
     def failed_beside(self, names: Sequence[str]) -> tuple[str, ...]:
         """These failed steps, and those that failed in parallel with one of them.
@@ -204,7 +224,9 @@ class Execution:
             StepFailed: The body raised or its result cannot be stored; that is committed.
         """
         self._unused.clear()
-        started = self._started(name)
+        started = self.begin(name)
+        self._executing += 1
+        self.touch()
         task = asyncio.current_task()
         if task is not None and task is not self.root:
             self._branches.add(task)
@@ -231,12 +253,23 @@ class Execution:
                 self._engine.bus.publish(StepCancelled(**self._of(started)))
             raise
         finally:
+            self._executing -= 1
+            self.touch()
             self.journal.step_ended(name)
             current_step.reset(token)
             if task is not None:
                 self._branches.discard(task)
 
-    def _started(self, name: str) -> StepRecord:
+    def begin(
+        self,
+        name: str,
+        kind: StepKind = "run",
+        *,
+        wake_at: float | None = None,
+        signal_key: str | None = None,
+        child_id: str | None = None,
+    ) -> StepRecord:
+        """The record of a step that begins; one that was left running keeps its place."""
         left_running = self._steps.get(name)
         if left_running is None:
             self._positions += 1
@@ -247,6 +280,10 @@ class Execution:
             attempt=1 if left_running is None else left_running.attempt + 1,
             sequence=self.journal.number(),
             started_at=self._engine.environment.now(),
+            kind=kind,
+            wake_at=wake_at,
+            signal_key=signal_key,
+            child_id=child_id,
         )
 
     async def _call(self, body: Callable[[], object]) -> object:
@@ -275,6 +312,44 @@ class Execution:
         self._failures[started.name] = (started.sequence, self.journal.number())
         self._engine.bus.publish(StepFailedEvent(**self._of(started), error=failure, duration=duration))
         return StepFailed(started.name, failure.type, failure.message, started.attempt)
+
+    # Waits
+
+    @property
+    def is_executing(self) -> bool:
+        """Whether the body of any step is executing."""
+        return self._executing > 0
+
+    def touch(self) -> None:
+        """A step or a wait begins or ends."""
+        self._touched_at = self._engine.environment.monotonic()
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Whether no body is executing and no step has begun or ended for so long."""
+        return not self._executing and self._engine.environment.monotonic() - self._touched_at >= seconds
+
+    def began_before(self, name: str) -> bool:
+        """Whether an earlier execution left this step running."""
+        return name in self._steps
+
+    async def settle(self, waits: Sequence[Wait]) -> Sequence[StepRecord]:
+        """Begin these waits, end those whose time has come; answers them as they stand.
+
+        Raises:
+            asyncio.CancelledError: The run is no longer ours, or could not be written in time.
+        """
+        page = self.journal.page()
+        numbered = [replace(wait, step=replace(wait.step, sequence=self.journal.number())) for wait in waits]
+        steps: Sequence[StepRecord] = ()
+
+        async def write() -> Answer:
+            nonlocal steps
+            settled = await self._engine.store.settle(self.lease, numbered, page.notes)
+            steps = settled.steps
+            return settled.answer
+
+        await self._write("wait", write, page)
+        return steps
 
     # Writing
 

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from durably.context import DurableStepContext
 from durably.errors import StoreError
-from durably.events import RunCompleted, RunFailed, RunReleased, RunStarted, subject
+from durably.events import RunCompleted, RunFailed, RunReleased, RunStarted, RunWaiting, subject
 from durably.execution import Engine, Execution, current_execution
 from durably.failures import describe
 from durably.jobs import AnyJob
@@ -30,8 +30,9 @@ class Executor:
         """Execute the job and write its outcome. Never raises for what the job does."""
         begun = self._engine.environment.monotonic()
         self._publish_start(execution)
+        step = DurableStepContext(execution, self._engine)
         root = self._engine.environment.spawn(
-            self._body(execution, job), name=f"durably:{job.name}:{execution.run.id}"
+            self._body(execution, job, step), name=f"durably:{job.name}:{execution.run.id}"
         )
         execution.root = root
         if execution.interruption is not None:
@@ -45,16 +46,16 @@ class Executor:
             raise
         finally:
             branches = execution.end()
+            await step.close()
         if branches:
             execution.report(
                 "job", RuntimeError(f"the job ended while {branches} of its steps were executing")
             )
         await self._settle(execution, job, root, begun)
 
-    async def _body(self, execution: Execution, job: AnyJob) -> object:
+    async def _body(self, execution: Execution, job: AnyJob, step: DurableStepContext) -> object:
         current_execution.set(execution)
         run = execution.run
-        step = DurableStepContext(execution, self._engine.environment, self._engine.limits)
         input = job.input_codec.decode(run.input_json, what=f"the stored input of run {run.id}")
         output = await job.function(step, input)
         text, _ = job.output_codec.encode(
@@ -95,6 +96,8 @@ class Executor:
                             error=failure,
                         )
                     )
+            case "suspend":
+                await self._suspend(execution)
             case "release":
                 await self._release(execution)
             case "abandon":
@@ -123,6 +126,27 @@ class Executor:
         elif answer == "cancelled":
             await self._let_go(execution)
         return answer == "applied"
+
+    async def _suspend(self, execution: Execution) -> None:
+        """Park the run on its waits; it is somebody's again once one of them has ended."""
+        page = execution.journal.page()
+
+        def write() -> Coroutine[object, object, Answer]:
+            return self._engine.store.suspend(execution.lease, execution.parked_on, page.notes)
+
+        answer: Answer
+        try:
+            answer = await execution.insist("suspension", write)
+        except (StoreError, asyncio.CancelledError):
+            answer = "lost"
+        if answer == "applied":
+            execution.publish_page(page)
+            waits = tuple(wait.step.name for wait in execution.parked_on)
+            self._engine.bus.publish(RunWaiting(**subject(execution.run), steps=waits))
+        elif answer == "cancelled":
+            await self._let_go(execution)
+        else:
+            execution.interruption = "lost"
 
     async def _release(self, execution: Execution) -> None:
         """Hand the run back, or let go of a cancelled one, once no thread of it works any more.

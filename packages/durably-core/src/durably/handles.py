@@ -6,11 +6,15 @@ from typing import Generic, TypeVar, cast
 
 from typing_extensions import Unpack
 
+from durably.codec import Codec
+from durably.errors import TriggerInRunError
+from durably.execution import current_execution, current_step
 from durably.inline import run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
 from durably.options import Trigger, TriggerOptions, trigger_options
-from durably.runs import Runs, Wish, run_filter
+from durably.runs import Runs, run_filter
+from durably.wishes import Wish
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -39,6 +43,16 @@ class JobHandle(Generic[In, Out]):
         """The job's name."""
         return self.definition.name
 
+    @property
+    def input_codec(self) -> Codec[In]:
+        """How the job's input is stored."""
+        return self.definition.input_codec
+
+    @property
+    def output_codec(self) -> Codec[Out]:
+        """How the job's output is stored."""
+        return self.definition.output_codec
+
     async def trigger(self, input: In, /, **options: Unpack[TriggerOptions]) -> Run[In, Out]:
         """Store a run to be executed by whatever worker is free.
 
@@ -52,6 +66,7 @@ class JobHandle(Generic[In, Out]):
             ConflictError: `coalesce="reject"`, and a run of the key waits already; nothing was stored.
             StoreError: The database is in trouble; with an idempotency key, simply try again.
         """
+        _refuse_between_steps(self.name)
         return (await self._runs.enqueue(self.definition, [Wish(input, trigger_options(options))]))[0]
 
     async def trigger_and_wait(
@@ -70,6 +85,11 @@ class JobHandle(Generic[In, Out]):
             RunNotFoundError: It was deleted meanwhile.
             WaitTimeoutError: It did not end in time.
         """
+        if current_execution.get() is not None:
+            raise TriggerInRunError(
+                f"trigger_and_wait({self.name!r}) inside a run would hold its slot while it waits; "
+                "use step.invoke"
+            )
         run = await self.trigger(input, **options)
         done = await self._runs.wait(run.id, timeout=timeout)
         return RunResult(
@@ -95,6 +115,7 @@ class JobHandle(Generic[In, Out]):
             ValidationError, ConflictError, StoreError: As `trigger`; nothing was stored.
         """
         common = trigger_options(options)
+        _refuse_between_steps(self.name)
         wishes = [_wish(item, options, common) for item in items]
         return await self._runs.enqueue(self.definition, wishes)
 
@@ -129,6 +150,14 @@ class JobHandle(Generic[In, Out]):
             ValidationError: The input does not fit.
         """
         return await run_inline(self.definition, input)
+
+
+def _refuse_between_steps(job_name: str) -> None:
+    if current_execution.get() is not None and current_step.get() is None:
+        raise TriggerInRunError(
+            f"{job_name!r} was triggered by a job's code between its steps, and would be again on every "
+            "replay; use step.spawn or step.invoke, or trigger it in a step, with an idempotency_key"
+        )
 
 
 def _wish(item: object, options: TriggerOptions, checked: Trigger) -> Wish:

@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Callable, Mapping
 from inspect import isawaitable
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from durably.codec import Codec
-from durably.errors import DuplicateStepError
+from durably.errors import DuplicateStepError, StepError
 from durably.jobs import JobDefinition
-from durably.models import LogLevel
-from durably.options import Limits
-from durably.steps import StepContext, StepLog
+from durably.models import LogLevel, Seconds
+from durably.options import ChildOptions, Limits
+from durably.steps import Invocable, StepContext, StepLog
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 
 RUN_ID = "inline"
 LEVELS: Mapping[LogLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -68,13 +69,52 @@ class InlineStepContext(StepContext):
     def raise_if_cancelled(self) -> None:
         return None
 
+    @property
+    @override
+    def suspending(self) -> bool:
+        return False
+
+    @override
+    async def _sleep(self, name: str, *, duration: float | None = None, until: float | None = None) -> None:
+        self._enter(name)
+
+    @override
+    async def wait_for_signal(
+        self, name: str, type_: type[T], /, *, key: str | None = None, timeout: Seconds | None = None
+    ) -> T:
+        raise StepError(f"run_inline has no signals; {name!r} would wait for ever: trigger the job instead")
+
+    @override
+    async def invoke(
+        self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
+    ) -> Out:
+        self._enter(name)
+        return await run_inline(cast("JobDefinition[In, Out]", getattr(job, "definition", job)), input)
+
+    @override
+    async def spawn(
+        self,
+        name: str,
+        job: Invocable[In, Out],
+        input: In,
+        /,
+        *,
+        detached: bool = False,
+        **options: Unpack[ChildOptions],
+    ) -> str:
+        await self.invoke(name, job, input, **options)
+        return f"{RUN_ID}/{name}"
+
+    def _enter(self, name: str, call_site: str = "this one") -> None:
+        if name in self._called:
+            raise DuplicateStepError(name, self._called[name], call_site)
+        self._called[name] = call_site
+
     @override
     async def _run(
         self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
     ) -> object:
-        if name in self._called:
-            raise DuplicateStepError(name, self._called[name], call_site)
-        self._called[name] = call_site
+        self._enter(name, call_site)
         value = body()
         if isawaitable(value):
             value = await value

@@ -329,6 +329,33 @@ class Durably(EventSource):
         """
         return await self._runs.retry_many(run_filter(status, job_name, labels))
 
+    async def signal(
+        self,
+        name: str,
+        payload: object = None,
+        /,
+        *,
+        run_id: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        """Send a signal to a run, or to whichever run waits for one with this key.
+
+        Once this returns it is stored, and will be delivered once to a `wait_for_signal` of this
+        name: now, or when the run comes to it. A signal by key that nobody takes is kept for a week.
+
+        Args:
+            name: The name that is waited for.
+            payload: What the wait answers: JSON values, or anything pydantic can store.
+            run_id: The run it is for.
+            key: Or the key that its wait names.
+
+        Raises:
+            ValidationError: Not exactly one of `run_id` and `key`, or the payload cannot be stored.
+            RunNotFoundError: There is no such run.
+            ConflictError: The run has ended.
+        """
+        await self._runs.signal(name, payload, run_id=run_id, key=key)
+
     async def delete_run(self, run_id: str, /) -> None:
         """Remove a run that has ended, with its steps, logs and labels.
 

@@ -18,6 +18,8 @@ PRESENCE_INTERVAL = 0.25
 SWEEP_INTERVAL = 30.0
 PURGE_INTERVAL = 60.0
 PURGE_BATCH = 100
+SIGNALS_KEPT = 7 * 86_400.0
+"""Seconds for which a signal by key waits for somebody to take it."""
 
 
 class Keeper:
@@ -144,6 +146,11 @@ class Keeper:
 
     async def _sweep(self) -> None:
         if await self._store.sweep():
+            self._look()
+        await self._store.forget_signals(older_than=SIGNALS_KEPT, limit=PURGE_BATCH)
+        for run_id in await self._store.orphans(limit=PURGE_BATCH):
+            # Its parent was cancelled by somebody who died before coming to it.
+            await self._store.cancel(run_id, token=self._environment.new_id())
             self._look()
 
     async def _purge(self) -> None:

@@ -10,7 +10,17 @@ from typing import Literal, TypeAlias, assert_never
 from durably.models import TERMINAL_STATUSES, RunStatus
 
 Verb: TypeAlias = Literal[
-    "claim", "complete", "fail", "release", "reclaim", "park", "cancel", "retry", "delete"
+    "claim",
+    "complete",
+    "fail",
+    "suspend",
+    "wake",
+    "release",
+    "reclaim",
+    "park",
+    "cancel",
+    "retry",
+    "delete",
 ]
 
 
@@ -26,6 +36,8 @@ TRANSITIONS: Mapping[Verb, Transition] = {
     "claim": Transition(frozenset({"pending"}), "running"),
     "complete": Transition(frozenset({"running"}), "completed"),
     "fail": Transition(frozenset({"running"}), "failed"),
+    "suspend": Transition(frozenset({"running"}), "waiting"),
+    "wake": Transition(frozenset({"waiting"}), "pending"),
     "release": Transition(frozenset({"running"}), "pending"),
     "reclaim": Transition(frozenset({"running"}), "pending"),
     "park": Transition(frozenset({"running"}), "failed"),
@@ -34,14 +46,14 @@ TRANSITIONS: Mapping[Verb, Transition] = {
     "delete": Transition(TERMINAL_STATUSES, None),
 }
 
-Interruption: TypeAlias = Literal["cancelled", "lost", "stopping"]
-"""Why an execution was ended from outside: a person cancelled the run, the lease is gone, or the
-worker is being stopped."""
+Interruption: TypeAlias = Literal["cancelled", "lost", "stopping", "suspended"]
+"""Why an execution was ended from outside: a person cancelled the run, the lease is gone, the worker
+is being stopped, or the run needs no worker until something happens."""
 
 Ending: TypeAlias = Literal["returned", "raised"]
 """How the job's coroutine ended."""
 
-Verdict: TypeAlias = Literal["complete", "fail", "release", "abandon"]
+Verdict: TypeAlias = Literal["complete", "fail", "suspend", "release", "abandon"]
 
 
 def verdict(interruption: Interruption | None, ending: Ending) -> Verdict:
@@ -53,6 +65,8 @@ def verdict(interruption: Interruption | None, ending: Ending) -> Verdict:
     match interruption:
         case "lost":
             return "abandon"
+        case "suspended":
+            return "suspend"
         case "cancelled" | "stopping":
             return "release"
         case None:

@@ -15,6 +15,8 @@ from pydantic import TypeAdapter
 from typing_extensions import TypeVar
 
 RunStatus: TypeAlias = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
+StepKind: TypeAlias = Literal["run", "sleep", "signal", "child", "spawn"]
+"""A body that is executed, or what a run waits for."""
 StepStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
 Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
 Coalesce: TypeAlias = Literal["skip", "replace", "reject"]
@@ -104,6 +106,10 @@ class Run(Generic[InputT, OutputT]):
     lease_expires_at: datetime | None = None
     lease_generation: int = 0
     """The fencing token: raised at every claim, over the run's whole life."""
+    parent_id: str | None = None
+    """The run whose job invoked or spawned this one."""
+    is_detached: bool = False
+    """Whether it goes on when its parent is cancelled."""
     disposition: Disposition | None = None
     """What `trigger` did to get this run; None on a run that was merely read."""
     _read_input: Callable[[str], InputT] = field(default=json.loads, repr=False, compare=False)
@@ -181,6 +187,12 @@ class Step:
     completed_at: datetime | None = None
     result_json: str | None = field(default=None, repr=False)
     error: RunError | None = None
+    kind: StepKind = "run"
+    wake_at: datetime | None = None
+    """The instant at which a wait ends by itself; None: never."""
+    signal_key: str | None = None
+    child_id: str | None = None
+    """The run that is waited for, or was spawned."""
 
     @property
     def result(self) -> object:

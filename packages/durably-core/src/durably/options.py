@@ -49,6 +49,16 @@ class TriggerOptions(TypedDict, total=False):
     """Do not start it before this instant (timezone-aware)."""
 
 
+class ChildOptions(TypedDict, total=False):
+    """Options of `invoke` and `spawn`; as in `TriggerOptions`."""
+
+    concurrency_key: str | ConcurrencyKey
+    labels: Mapping[str, str]
+    priority: int
+    delay: Seconds
+    run_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
     """How a worker works; times in seconds."""
@@ -158,6 +168,39 @@ def _check_label(key: object, value: object) -> None:
             f"labels: the value of {key!r} must be a string of at most {LONGEST_LABEL} characters",
             fields=(f"labels.{key}",),
         )
+
+
+def check_signal(name: str, *, run_id: str | None, key: str | None) -> None:
+    """Check to whom a signal is addressed.
+
+    Raises:
+        ValidationError: Not to exactly one of a run and a key, or the name or key cannot be used.
+    """
+    if (run_id is None) == (key is None):
+        raise ValidationError("give either run_id or key: whom the signal is for", fields=("run_id", "key"))
+    _key(name, "name")
+    _key(key, "key")
+
+
+def check_key(value: str | None, what: str) -> str | None:
+    """Check a key.
+
+    Raises:
+        ValidationError: It is empty, too long, or no text that every database takes.
+    """
+    return _key(value, what)
+
+
+def instant(value: datetime, what: str) -> float:
+    """An aware datetime in seconds since the epoch.
+
+    Raises:
+        ValidationError: It has no timezone.
+    """
+    moment = _instant(value, what)
+    if moment is None:
+        raise ValidationError(f"{what} must be a datetime with a timezone", fields=(what,))
+    return moment
 
 
 def _key(value: object, what: str) -> str | None:

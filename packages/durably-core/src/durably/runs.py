@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from durably.bus import Bus
+from durably.codec import codec_for
 from durably.doorbell import Doorbell
 from durably.environment import Environment
 from durably.errors import (
@@ -33,9 +34,10 @@ from durably.insistence import insist
 from durably.jobs import JobDefinition, Registry
 from durably.lifecycle import TRANSITIONS
 from durably.models import Run, RunStatus, Seconds
-from durably.options import Limits, Trigger, labels, seconds
-from durably.stores.base import NewRun, RunFilter, Store, Transition
+from durably.options import Limits, Trigger, check_signal, labels, seconds
+from durably.stores.base import NewRun, NewSignal, RunFilter, Store, Transition
 from durably.waiters import Waiters
+from durably.wishes import Wish, new_run
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -44,18 +46,9 @@ T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds for which a caller's verb is tried again while the store is in passing trouble."""
 BATCH = 100
-SHARED_SCOPE = "*"
 STATUSES: tuple[RunStatus, ...] = (
     "pending", "running", "waiting", "completed", "failed", "cancelled",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A run that someone wants: the input as given, the options as checked."""
-
-    input: object
-    options: Trigger
 
 
 class Runs:
@@ -90,7 +83,7 @@ class Runs:
             ConflictError: A run of a key waits already, and `coalesce="reject"` forbids another one;
                 nothing is stored.
         """
-        new = [self._new_run(job, wish) for wish in wishes]
+        new = [new_run(job, wish, id=self._environment.new_id(), limits=self._limits) for wish in wishes]
         if not new:
             return []
         answer = await self._insist("trigger", lambda: self._store.enqueue(new))
@@ -105,36 +98,6 @@ class Runs:
             self._publish(RunCancelled, run)
         self._work.ring()
         return [typed(job, run) for run in answer.runs]
-
-    def _new_run(self, job: JobDefinition[In, Out], wish: Wish) -> NewRun:
-        what = f"the input of job {job.name!r}"
-        options = wish.options
-        value = job.input_codec.validate(wish.input, what=what)
-        try:
-            text, _ = job.input_codec.encode(value, what=what, limit=self._limits.payload_bytes)
-        except NotStorableError as error:
-            raise ValidationError(str(error), fields=(error.path,)) from None
-        if options.coalesce is not None and options.concurrency_key is None:
-            raise ValidationError(
-                "coalesce needs a concurrency_key: it says what happens if a run of that key waits already",
-                fields=("coalesce",),
-            )
-        scope = None
-        if options.concurrency_key is not None:
-            scope = SHARED_SCOPE if options.is_key_shared else job.name
-        return NewRun(
-            id=self._environment.new_id(),
-            job_name=job.name,
-            input_json=text,
-            labels=options.labels,
-            idempotency_key=options.idempotency_key,
-            concurrency_key=options.concurrency_key,
-            key_scope=scope,
-            coalesce=options.coalesce,
-            priority=options.priority,
-            delay=options.delay,
-            run_at=options.run_at,
-        )
 
     async def retrigger(self, run_id: str) -> Run:
         """A new run with the input, labels, key and priority of one that has ended.
@@ -172,7 +135,16 @@ class Runs:
         run = await self._transition("cancel", run_id, self._store.cancel)
         self._publish(RunCancelled, run)
         self._work.ring()
+        await self._cancel_children(run_id)
         return run
+
+    async def _cancel_children(self, run_id: str) -> None:
+        """Cancel the attached children that have not ended, in batches.
+
+        Should this be cut off, a worker's sweep goes on with it.
+        """
+        while children := await self._store.unfinished_children(run_id, limit=BATCH):
+            await asyncio.gather(*(_applied(self.cancel, child) for child in children))
 
     async def retry(self, run_id: str) -> Run:
         """Send a failed or cancelled run back to work, its checkpoints kept.
@@ -236,6 +208,30 @@ class Runs:
         if not answer.applied:
             raise _conflict(verb, answer.run)
         return self.typed(answer.run)
+
+    # Signals
+
+    async def signal(self, name: str, payload: object, *, run_id: str | None, key: str | None) -> None:
+        """Send a signal; see `Durably.signal`.
+
+        Raises:
+            ValidationError: Neither or both of `run_id` and `key` are given, or the payload is no JSON.
+            RunNotFoundError: There is no such run.
+            ConflictError: The run has ended.
+        """
+        check_signal(name, run_id=run_id, key=key)
+        what = f"the payload of signal {name!r}"
+        try:
+            text, _ = codec_for(type(payload)).encode(payload, what=what, limit=self._limits.payload_bytes)
+        except NotStorableError as error:
+            raise ValidationError(str(error), fields=(error.path,)) from None
+        signal = NewSignal(
+            id=self._environment.new_id(), name=name, payload_json=text, run_id=run_id, key=key
+        )
+        receipt = await self._insist("signal", lambda: self._store.send_signal(signal))
+        if receipt != "sent" and run_id is not None:
+            raise _conflict("signal", await self._require(run_id))
+        self._work.ring()
 
     # Looking
 

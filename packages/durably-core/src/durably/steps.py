@@ -7,14 +7,40 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from functools import partial
-from typing import TypeVar, TypeVarTuple, overload
+from typing import Protocol, TypeVar, TypeVarTuple, overload
+
+from typing_extensions import Unpack
 
 from durably.codec import Codec, codec_for, codec_of_result
-from durably.models import LogLevel
+from durably.errors import ValidationError
+from durably.models import LogLevel, Seconds
+from durably.options import ChildOptions, instant, seconds
 
 T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 Args = TypeVarTuple("Args")
+
+
+class Invocable(Protocol[In, Out]):
+    """A job that can be a child: a `JobDefinition` or a `JobHandle`."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        ...
+
+    @property
+    def input_codec(self) -> Codec[In]:
+        """How its input is stored."""
+        ...
+
+    @property
+    def output_codec(self) -> Codec[Out]:
+        """How its output is stored."""
+        ...
 
 
 class StepLog(ABC):
@@ -129,6 +155,95 @@ class StepContext(ABC):
     async def _run(
         self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
     ) -> object: ...
+
+    @property
+    @abstractmethod
+    def suspending(self) -> bool:
+        """Whether this execution ends because the run waits: for `finally` blocks, which run then too."""
+
+    async def sleep(self, name: str, duration: Seconds, /) -> None:
+        """Let this much time pass, however often the process dies meanwhile.
+
+        Longer than a second it needs no worker: the run is suspended, its slot free. The time
+        counts from the first call.
+
+        Args:
+            name: Unique in the run, like a step's.
+            duration: Seconds, or a timedelta.
+        """
+        await self._sleep(name, duration=seconds(duration, "duration", problem=ValidationError))
+
+    async def sleep_until(self, name: str, moment: datetime, /) -> None:
+        """Wait for an instant; in the past it is over at once.
+
+        Raises:
+            ValidationError: The instant has no timezone.
+        """
+        await self._sleep(name, until=instant(moment, "moment"))
+
+    @abstractmethod
+    async def wait_for_signal(
+        self, name: str, type_: type[T], /, *, key: str | None = None, timeout: Seconds | None = None
+    ) -> T:
+        """Wait for `Durably.signal(name, …)`, without a worker.
+
+        A signal is stored before it is delivered: one sent before the wait is not lost. Each is
+        delivered once.
+
+        Args:
+            name: The signal's name; unique in the run, like a step's.
+            type_: The payload's type; it is validated.
+            key: Also take a signal that is addressed to this key, rather than to the run's id.
+            timeout: How long to wait, from the first call. None: for ever.
+
+        Raises:
+            SignalTimeout: None came in time. That is a checkpoint: a later one changes nothing.
+            StoredValueError: The payload does not fit `type_`.
+        """
+
+    @abstractmethod
+    async def invoke(
+        self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
+    ) -> Out:
+        """Execute another job as a child, and wait for its output, without a worker.
+
+        The child is triggered once, whatever happens. Cancelling this run cancels it; retrying this
+        run retries it in its place.
+
+        Raises:
+            StepFailed: The child failed or was cancelled; of its own error's type and message.
+            ValidationError: The input or an option does not fit.
+            ConflictError: The child asks for a concurrency key that this run or its parent keeps.
+        """
+
+    @abstractmethod
+    async def spawn(
+        self,
+        name: str,
+        job: Invocable[In, Out],
+        input: In,
+        /,
+        *,
+        detached: bool = False,
+        **options: Unpack[ChildOptions],
+    ) -> str:
+        """Trigger another job as a child, once, and go on; answers the child's run id.
+
+        Args:
+            name: Unique in the run, like a step's.
+            job: What to execute.
+            input: Its input.
+            detached: Whether the child goes on when this run is cancelled.
+            **options: As in `trigger`.
+
+        Raises:
+            ValidationError: The input or an option does not fit.
+        """
+
+    @abstractmethod
+    async def _sleep(
+        self, name: str, *, duration: float | None = None, until: float | None = None
+    ) -> None: ...
 
     @abstractmethod
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:

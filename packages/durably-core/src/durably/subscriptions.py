@@ -51,6 +51,10 @@ class EventSource:
     ) -> Callable[[], None]: ...
     @overload
     def on(
+        self, event_type: Literal["run:wait"], handler: Callable[[events.RunWaiting], object], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(
         self, event_type: Literal["run:release"], handler: Callable[[events.RunReleased], object], /
     ) -> Callable[[], None]: ...
     @overload

@@ -41,6 +41,7 @@ class Worker:
             environment=environment,
             threads=environment.threads(max(options.slots, FEWEST_THREADS)),
             limits=options.limits,
+            work=work,
         )
         self._store = store
         self._bus = bus

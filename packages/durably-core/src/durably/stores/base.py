@@ -19,9 +19,13 @@ from durably.models import (
     RunError,
     RunStatus,
     Step,
+    StepKind,
     StepStatus,
     WorkerInfo,
 )
+
+Receipt: TypeAlias = Literal["sent", "missing", "ended"]
+"""What became of a signal: stored, or refused because its run does not exist or has ended."""
 
 Answer: TypeAlias = Literal["applied", "cancelled", "lost"]
 """`cancelled`: a person ended the run. `lost`: another owner has it, or nobody, or it is gone."""
@@ -46,6 +50,8 @@ class NewRun:
     """Seconds from the store's present until it falls due."""
     run_at: float | None = None
     """The instant it falls due, in seconds since the epoch; at most one of the two is given."""
+    parent_id: str | None = None
+    is_detached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,38 @@ class StepRecord:
     completed_at: float | None = None
     result_json: str | None = field(default=None, repr=False)
     error: RunError | None = None
+    kind: StepKind = "run"
+    wake_at: float | None = None
+    signal_key: str | None = None
+    child_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a run wants to wait for: a step that is `running` until then."""
+
+    step: StepRecord
+    child: NewRun | None = None
+    """The run to be stored with it, where it waits for a child; its id makes that repeatable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Waits as they stand after a look."""
+
+    answer: Answer
+    steps: Sequence[StepRecord] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSignal:
+    """A signal to be stored; its id is made by the caller, so that sending it is repeatable."""
+
+    id: str
+    name: str
+    payload_json: str = field(repr=False)
+    run_id: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +283,24 @@ class Store(Protocol):
         """End the run and write the notes; frees its key; one transaction."""
         ...
 
+    async def settle(self, lease: Lease, waits: Sequence[Wait], notes: Notes, /) -> Settled:
+        """Begin waits that have not begun, end those whose time has come; one transaction.
+
+        A wait that began before keeps its first deadline. Ending one is a checkpoint. Opens no
+        transaction when there is nothing to begin, to end or to note.
+
+        Raises:
+            ConflictError: A child asks for a concurrency key that one of its ancestors keeps.
+        """
+        ...
+
+    async def suspend(self, lease: Lease, waits: Sequence[Wait], notes: Notes, /) -> Answer:
+        """Park the run on these waits, as `settle`: running → waiting; one transaction.
+
+        It keeps its key. If one of the waits can end at once, the run is handed back instead.
+        """
+        ...
+
     async def release(self, leases: Sequence[Lease], /) -> None:
         """Hand runs back: pending and ready at once, nothing charged; one transaction.
 
@@ -311,6 +367,22 @@ class Store(Protocol):
 
         Answers how many.
         """
+        ...
+
+    async def send_signal(self, signal: NewSignal, /) -> Receipt:
+        """Store a signal, and end the oldest suspended wait that it fits; one transaction."""
+        ...
+
+    async def unfinished_children(self, run_id: str, /, *, limit: int) -> Sequence[str]:
+        """Attached children of this run that have not ended; a read."""
+        ...
+
+    async def orphans(self, *, limit: int) -> Sequence[str]:
+        """Attached, unfinished children of cancelled runs: a cascade was cut off; a read."""
+        ...
+
+    async def forget_signals(self, *, older_than: float, limit: int) -> int:
+        """Remove up to `limit` signals by key that were sent so many seconds ago; one transaction."""
         ...
 
     # Workers

@@ -6,6 +6,7 @@ from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import error_text, json_text, plain_text
 from durably.stores.sqlite.session import Session, Value
+from durably.stores.sqlite.waits import child_ended
 
 SQL = load("checkpoints")
 
@@ -18,7 +19,7 @@ def save_step(session: Session, lease: Lease, step: StepRecord, notes: Notes) ->
             # A different record of a finished step: whoever wrote that one was a rightful owner.
             return "lost" if answer == "applied" else answer
     if notes:
-        _write_notes(session, lease, notes)
+        write_notes(session, lease, notes)
     return "applied"
 
 
@@ -26,7 +27,7 @@ def note(session: Session, lease: Lease, notes: Notes) -> Answer:
     """Write the notes."""
     answer = standing(session, lease)
     if answer == "applied":
-        _write_notes(session, lease, notes)
+        write_notes(session, lease, notes)
     return answer
 
 
@@ -38,7 +39,7 @@ def finish(session: Session, lease: Lease, outcome: Outcome, notes: Notes) -> An
     if answer != "applied":
         return "applied" if _is_finished(session, lease, status, output, error) else answer
     if notes:
-        _write_notes(session, lease, notes)
+        write_notes(session, lease, notes)
     row = session.row(
         SQL["finish_run"],
         {
@@ -52,6 +53,7 @@ def finish(session: Session, lease: Lease, outcome: Outcome, notes: Notes) -> An
         },
     )
     settle_key(session, key_of(row))
+    child_ended(session, lease.run_id)
     return "applied"
 
 
@@ -106,7 +108,8 @@ def _columns(outcome: Outcome) -> tuple[str | None, RunError | None]:
     return None, outcome.error
 
 
-def _write_notes(session: Session, lease: Lease, notes: Notes) -> None:
+def write_notes(session: Session, lease: Lease, notes: Notes) -> None:
+    """Write what an owner tells beside its checkpoints; the guard is in every statement."""
     fence: dict[str, Value] = {"run_id": lease.run_id, "generation": lease.generation}
     for step in notes.started:
         _save(session, lease, step)

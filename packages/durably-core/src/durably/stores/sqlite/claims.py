@@ -12,6 +12,7 @@ from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import run_at
 from durably.stores.sqlite.rows import to_step_record
 from durably.stores.sqlite.session import Session
+from durably.stores.sqlite.waits import end_what_can_end
 
 SQL = load("claims")
 
@@ -104,6 +105,7 @@ def _take(session: Session, seq: int, request: ClaimRequest, *, suspect: bool) -
     if run.lease_generation == 1:
         # Nobody had it before, so it has neither steps nor logs.
         return claim
+    end_what_can_end(session, seq)
     steps = [to_step_record(row) for row in session.rows(SQL["steps_of_run"], {"seq": seq})]
     logged = session.one(SQL["last_log_sequence"], {"seq": seq})
     last = max([logged[0], *(step.sequence for step in steps)])

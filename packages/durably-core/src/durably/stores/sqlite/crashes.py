@@ -16,6 +16,7 @@ from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import run_at
 from durably.stores.sqlite.rows import error_text
 from durably.stores.sqlite.session import Session
+from durably.stores.sqlite.waits import child_ended
 
 SQL = load("crashes")
 
@@ -154,4 +155,6 @@ def _park(session: Session, seq: int, deaths: int) -> Run:
         },
     )
     settle_key(session, key_of(row))
-    return run_at(session, seq)
+    parked = run_at(session, seq)
+    child_ended(session, parked.id)
+    return parked

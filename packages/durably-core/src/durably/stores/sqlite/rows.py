@@ -60,6 +60,8 @@ def to_run(row: sqlite3.Row, *, disposition: Disposition | None = None) -> Run:
         lease_owner=row["lease_owner"],
         lease_expires_at=maybe_instant(row["lease_expires_at"]),
         lease_generation=row["lease_generation"],
+        parent_id=row["parent_id"],
+        is_detached=bool(row["is_detached"]),
         disposition=disposition,
     )
 
@@ -76,6 +78,10 @@ def to_step(row: sqlite3.Row) -> Step:
         completed_at=maybe_instant(row["completed_at"]),
         result_json=row["result"],
         error=to_error(row["error"]),
+        kind=row["kind"],
+        wake_at=maybe_instant(row["wake_at"]),
+        signal_key=row["signal_key"],
+        child_id=row["child_id"],
     )
 
 
@@ -91,6 +97,10 @@ def to_step_record(row: sqlite3.Row) -> StepRecord:
         completed_at=row["completed_at"],
         result_json=row["result"],
         error=to_error(row["error"]),
+        kind=row["kind"],
+        wake_at=row["wake_at"],
+        signal_key=row["signal_key"],
+        child_id=row["child_id"],
     )
 
 

@@ -14,15 +14,30 @@ from durably.stores.base import (
     Enqueued,
     Lease,
     NewRun,
+    NewSignal,
     NewWorker,
     Notes,
     Outcome,
+    Receipt,
     RunFilter,
+    Settled,
     StepRecord,
     Store,
     Transition,
+    Wait,
 )
-from durably.stores.sqlite import checkpoints, claims, leases, reads, schema, transitions, triggering, workers
+from durably.stores.sqlite import (
+    checkpoints,
+    claims,
+    leases,
+    reads,
+    schema,
+    suspension,
+    transitions,
+    triggering,
+    waits,
+    workers,
+)
 from durably.stores.sqlite.database import Database
 
 
@@ -93,6 +108,17 @@ class SqliteStore(Store):
         return await self.database.write(lambda session: checkpoints.finish(session, lease, outcome, notes))
 
     @override
+    async def settle(self, lease: Lease, waits_: Sequence[Wait], notes: Notes, /) -> Settled:
+        return await self.database.write(
+            lambda session: suspension.settle(session, lease, waits_, notes),
+            probe=lambda session: suspension.nothing_to_settle(session, lease, waits_, notes),
+        )
+
+    @override
+    async def suspend(self, lease: Lease, waits_: Sequence[Wait], notes: Notes, /) -> Answer:
+        return await self.database.write(lambda session: suspension.suspend(session, lease, waits_, notes))
+
+    @override
     async def release(self, leases_: Sequence[Lease], /) -> None:
         await self.database.write(lambda session: leases.release(session, leases_))
 
@@ -140,6 +166,22 @@ class SqliteStore(Store):
             lambda session: transitions.purge(session, older_than, limit),
             probe=lambda session: transitions.nothing_to_purge(session, older_than),
         )
+
+    @override
+    async def send_signal(self, signal: NewSignal, /) -> Receipt:
+        return await self.database.write(lambda session: waits.send_signal(session, signal))
+
+    @override
+    async def unfinished_children(self, run_id: str, /, *, limit: int) -> Sequence[str]:
+        return await self.database.read(lambda session: waits.unfinished_children(session, run_id, limit))
+
+    @override
+    async def orphans(self, *, limit: int) -> Sequence[str]:
+        return await self.database.read(lambda session: waits.orphans(session, limit))
+
+    @override
+    async def forget_signals(self, *, older_than: float, limit: int) -> int:
+        return await self.database.write(lambda session: waits.forget_signals(session, older_than, limit))
 
     # Workers
 

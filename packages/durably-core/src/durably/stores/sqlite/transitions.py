@@ -5,6 +5,7 @@ from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import get_run
 from durably.stores.sqlite.session import Session, Value
+from durably.stores.sqlite.waits import await_again, child_ended
 
 SQL = load("transitions")
 
@@ -15,18 +16,27 @@ def cancel(session: Session, run_id: str, token: str) -> Transition:
         return Transition(applied=True, run=get_run(session, run_id))
     row = session.row(SQL["cancel_run"], _values(session, run_id, token))
     settle_key(session, key_of(row))
+    if row is not None:
+        child_ended(session, run_id)
     return Transition(applied=row is not None, run=get_run(session, run_id))
 
 
 def retry(session: Session, run_id: str, token: str) -> Transition:
-    """failed or cancelled → pending, without the steps whose failure ended the run."""
+    """failed or cancelled → pending, without the steps whose failure ended the run.
+
+    A child whose failure ended it is retried in its place.
+    """
     before = get_run(session, run_id)
     if before is None or _was_applied(session, run_id, token):
         return Transition(applied=before is not None, run=before)
     row = session.row(SQL["retry_run"], _values(session, run_id, token))
     if row is not None:
         for name in before.error.steps if before.error else ():
-            session.run(SQL["drop_step"], {"seq": row["seq"], "name": name})
+            child_id = await_again(session, row["seq"], name)
+            if child_id is None:
+                session.run(SQL["drop_step"], {"seq": row["seq"], "name": name})
+            else:
+                retry(session, child_id, token)
         settle_key(session, key_of(row))
     return Transition(applied=row is not None, run=get_run(session, run_id))
 

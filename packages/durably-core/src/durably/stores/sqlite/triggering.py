@@ -95,6 +95,8 @@ def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
             "now": session.now,
             "labels": json_text(new.labels),
             "input": new.input_json,
+            "parent_id": new.parent_id,
+            "is_detached": new.is_detached,
         },
     )
     if inserted is None:
@@ -119,6 +121,8 @@ def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
         is_key_shared=new.key_scope == SHARED_SCOPE,
         priority=new.priority,
         due_at=maybe_instant(due_at),
+        parent_id=new.parent_id,
+        is_detached=new.is_detached,
         disposition="created",
     )
 

@@ -40,7 +40,8 @@ WHERE seq = :seq AND status = 'pending' AND ready = 1 AND NOT EXISTS (
 SELECT key_scope, concurrency_key FROM durably_runs WHERE seq = :seq;
 
 -- :name steps_of_run
-SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error
+SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
+  kind, wake_at, signal_key, child_id
 FROM durably_steps WHERE run_seq = :seq ORDER BY position;
 
 -- :name last_log_sequence

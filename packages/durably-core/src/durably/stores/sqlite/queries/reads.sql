@@ -14,7 +14,7 @@ SELECT status FROM durably_runs WHERE id = :run_id;
 
 -- :name list_steps
 SELECT step.name, step.status, step.position, step.attempt, step.sequence, step.started_at, step.completed_at,
-  step.result, step.error
+  step.result, step.error, step.kind, step.wake_at, step.signal_key, step.child_id
 FROM durably_runs AS run CROSS JOIN durably_steps AS step ON step.run_seq = run.seq
 WHERE run.id = :run_id AND step.sequence > :after
 ORDER BY step.position;

@@ -1,0 +1,108 @@
+-- Waits and signals: durably_steps of the kinds sleep, signal, child and spawn, and durably_signals.
+
+-- :name find_owned
+SELECT seq, id FROM durably_runs WHERE id = :run_id AND status = 'running' AND lease_generation = :generation;
+
+-- :name begin_wait
+-- What is stored wins: the deadline is that of the first call.
+INSERT INTO durably_steps (
+  run_seq, name, status, position, attempt, sequence, started_at, kind, wake_at, signal_key, child_id
+) VALUES (:seq, :name, 'running', :position, :attempt, :sequence, :started_at, :kind, :wake_at, :signal_key, :child_id)
+ON CONFLICT (run_seq, name) DO NOTHING;
+
+-- :name waits_of_run
+SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
+  kind, wake_at, signal_key, child_id
+FROM durably_steps WHERE run_seq = :seq AND status = 'running' AND kind <> 'run' ORDER BY position;
+
+-- :name find_wait
+SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
+  kind, wake_at, signal_key, child_id
+FROM durably_steps WHERE run_seq = :seq AND name = :name;
+
+-- :name end_wait
+UPDATE durably_steps SET
+  status = :status, completed_at = :now, result = :result, error = :error,
+  sequence = max(:sequence, 1 + coalesce((SELECT max(sequence) FROM durably_logs WHERE run_seq = :seq), 0),
+    1 + (SELECT max(sequence) FROM durably_steps WHERE run_seq = :seq))
+WHERE run_seq = :seq AND name = :name AND status = 'running';
+
+-- :name find_signal
+-- The oldest that fits. One sent after the wait's end is too late, even if nobody has looked yet.
+SELECT id, payload FROM (
+  SELECT id, payload, sent_at, rowid AS place FROM durably_signals
+  WHERE run_seq = :seq AND name = :name AND consumed_at IS NULL
+  UNION ALL
+  SELECT id, payload, sent_at, rowid AS place FROM durably_signals
+  WHERE name = :name AND key = :key AND key IS NOT NULL AND consumed_at IS NULL
+)
+WHERE :wake_at IS NULL OR sent_at <= :wake_at
+ORDER BY sent_at, place LIMIT 1;
+
+-- :name consume_signal
+UPDATE durably_signals SET consumed_at = :now WHERE id = :id;
+
+-- :name find_child
+SELECT status, output, error FROM durably_runs WHERE id = :child_id;
+
+-- :name suspend_run
+UPDATE durably_runs SET
+  status = 'waiting',
+  timer_at = :wake_at,
+  lease_owner = NULL,
+  lease_expires_at = NULL,
+  updated_at = :now,
+  change = :change
+WHERE seq = :seq AND status = 'running'
+RETURNING key_scope, concurrency_key;
+
+-- :name insert_signal
+INSERT INTO durably_signals (id, name, run_seq, key, sent_at, payload)
+VALUES (:id, :name, :seq, :key, :now, :payload)
+ON CONFLICT DO NOTHING;
+
+-- :name find_receiver
+SELECT seq, status FROM durably_runs WHERE id = :run_id;
+
+-- :name waiting_for_key
+-- Suspended runs only: the owner of one that is running looks for itself.
+SELECT step.run_seq AS seq, step.name
+FROM durably_steps AS step CROSS JOIN durably_runs AS run ON run.seq = step.run_seq
+WHERE step.name = :name AND step.signal_key = :key AND step.kind = 'signal' AND step.status = 'running'
+  AND run.status = 'waiting'
+ORDER BY step.started_at, step.rowid LIMIT 1;
+
+-- :name waiting_for_child
+SELECT step.run_seq AS seq, step.name
+FROM durably_steps AS step CROSS JOIN durably_runs AS run ON run.seq = step.run_seq
+WHERE step.child_id = :child_id AND step.kind = 'child' AND step.status = 'running' AND run.status = 'waiting';
+
+-- :name is_waiting
+SELECT 1 FROM durably_runs WHERE seq = :seq AND status = 'waiting';
+
+-- :name find_key_of
+SELECT id, parent_id, holds_key, key_scope, concurrency_key FROM durably_runs WHERE id = :run_id;
+
+-- :name unfinished_children
+SELECT id FROM durably_runs
+WHERE parent_id = :run_id AND completed_at IS NULL AND parent_id IS NOT NULL AND is_detached = 0 LIMIT :limit;
+
+-- :name orphans
+-- Children of cancelled parents that somebody died before cancelling.
+SELECT child.id
+FROM durably_runs AS child CROSS JOIN durably_runs AS parent ON parent.id = child.parent_id
+WHERE child.parent_id IS NOT NULL AND child.completed_at IS NULL AND child.is_detached = 0
+  AND parent.status = 'cancelled'
+LIMIT :limit;
+
+-- :name forget_signals
+DELETE FROM durably_signals WHERE id IN (
+  SELECT id FROM durably_signals WHERE key IS NOT NULL AND sent_at < :before ORDER BY sent_at LIMIT :limit
+);
+
+-- :name await_child_again
+UPDATE durably_steps SET status = 'running', completed_at = NULL, error = NULL, result = NULL
+WHERE run_seq = :seq AND name = :name AND kind = 'child';
+
+-- :name step_kind
+SELECT kind, child_id FROM durably_steps WHERE run_seq = :seq AND name = :name;

@@ -1,0 +1,104 @@
+"""Beginning waits, and parking a run on them."""
+
+from collections.abc import Sequence
+
+from durably.errors import ConflictError
+from durably.stores.base import Answer, Lease, NewRun, Notes, Settled, StepRecord, Wait
+from durably.stores.sqlite.checkpoints import standing, write_notes
+from durably.stores.sqlite.freeing import hand_back
+from durably.stores.sqlite.keys import key_of, settle_key
+from durably.stores.sqlite.queries import load
+from durably.stores.sqlite.rows import to_step_record
+from durably.stores.sqlite.session import Session
+from durably.stores.sqlite.triggering import enqueue
+from durably.stores.sqlite.waits import end, is_over
+
+SQL = load("waits")
+
+
+def nothing_to_settle(session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes) -> Settled | None:
+    """The waits as they stand, if not one of them begins or ends now."""
+    if notes or standing(session, lease) != "applied":
+        return None
+    row = session.one(SQL["find_owned"], {"run_id": lease.run_id, "generation": lease.generation})
+    steps: list[StepRecord] = []
+    for wait in waits:
+        found = session.row(SQL["find_wait"], {"seq": row["seq"], "name": wait.step.name})
+        if found is None:
+            return None
+        step = to_step_record(found)
+        if step.status == "running" and is_over(session, row["seq"], step):
+            return None
+        steps.append(step)
+    return Settled(answer="applied", steps=steps)
+
+
+def settle(session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes) -> Settled:
+    """Begin waits that have not begun, end those that can end; answers them as they stand."""
+    row = session.row(SQL["find_owned"], {"run_id": lease.run_id, "generation": lease.generation})
+    if row is None:
+        return Settled(answer=standing(session, lease))
+    write_notes(session, lease, notes)
+    return Settled(answer="applied", steps=[_begin(session, row["seq"], lease, wait) for wait in waits])
+
+
+def suspend(session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes) -> Answer:
+    """Park the run on its waits; it goes on at once if one of them has ended already."""
+    settled = settle(session, lease, waits, notes)
+    if settled.answer != "applied":
+        return settled.answer
+    row = session.one(SQL["find_owned"], {"run_id": lease.run_id, "generation": lease.generation})
+    if any(step.status != "running" for step in settled.steps):
+        hand_back(session, row["seq"])
+        return "applied"
+    ends = [step.wake_at for step in settled.steps if step.wake_at is not None]
+    keyed = session.row(
+        SQL["suspend_run"],
+        {
+            "seq": row["seq"],
+            "wake_at": min(ends, default=None),
+            "now": session.now,
+            "change": session.next_change(),
+        },
+    )
+    settle_key(session, key_of(keyed))
+    return "applied"
+
+
+def _begin(session: Session, seq: int, lease: Lease, wait: Wait) -> StepRecord:
+    step = wait.step
+    if wait.child is not None:
+        _refuse_an_ancestors_key(session, lease.run_id, step, wait.child)
+        enqueue(session, [wait.child])
+    session.run(
+        SQL["begin_wait"],
+        {
+            "seq": seq,
+            "name": step.name,
+            "position": step.position,
+            "attempt": step.attempt,
+            "sequence": step.sequence,
+            "started_at": step.started_at,
+            "kind": step.kind,
+            "wake_at": step.wake_at,
+            "signal_key": step.signal_key,
+            "child_id": step.child_id,
+        },
+    )
+    present = to_step_record(session.one(SQL["find_wait"], {"seq": seq, "name": step.name}))
+    return end(session, seq, present, sequence=step.sequence) if present.status == "running" else present
+
+
+def _refuse_an_ancestors_key(session: Session, run_id: str, step: StepRecord, child: NewRun) -> None:
+    """A child that queues behind its own ancestor would wait for ever."""
+    if child.concurrency_key is None or step.kind != "child":
+        return
+    ancestor = session.row(SQL["find_key_of"], {"run_id": run_id})
+    while ancestor is not None:
+        if ancestor["holds_key"] and key_of(ancestor) == (child.key_scope, child.concurrency_key):
+            message = (
+                f"child {step.name!r} asks for the concurrency key {child.concurrency_key!r}, which run "
+                f"{ancestor['id']} keeps while it waits for it; use another key, or spawn the child"
+            )
+            raise ConflictError(message, run_id=ancestor["id"], status="running")
+        ancestor = session.row(SQL["find_key_of"], {"run_id": ancestor["parent_id"]})

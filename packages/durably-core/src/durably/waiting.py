@@ -1,0 +1,124 @@
+"""What an execution waits for: short waits here, long ones without a worker.
+
+A wait called from the job's root task parks the run at once. One called in parallel with other
+steps stays here until nothing of the run has begun or ended a step for `QUIET` seconds, and may
+end meanwhile; parking earlier would cut off a sibling that is between two of its steps (S5).
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from durably.execution import Engine, Execution
+from durably.stores.base import NewRun, StepRecord, Wait
+
+SHORT = 1.0
+"""Sleeps up to so many seconds stay in memory (S14)."""
+QUIET = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    wait: Wait
+    ended: "asyncio.Future[StepRecord]"
+
+
+class Waiting:
+    """The waits of one execution that have not ended."""
+
+    def __init__(self, execution: Execution, engine: Engine) -> None:
+        self._execution = execution
+        self._engine = engine
+        self._parked: dict[str, _Parked] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def wait(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
+        """Return the ended step, or unwind because the run is suspended.
+
+        Args:
+            step: The wait as it begins; if it began in an earlier execution, the stored one counts.
+            child: The run to be stored with it.
+
+        Raises:
+            asyncio.CancelledError: The run is suspended, or no longer ours.
+            ConflictError: The child asks for a key that an ancestor keeps.
+        """
+        execution = self._execution
+        execution.touch()
+        if self._is_short(step):
+            return await self._sleep_here(step)
+        wait = Wait(step=step, child=child)
+        if step.kind == "spawn" or (child is not None and child.concurrency_key is not None):
+            # An error must reach the job's code, which is gone once the run is suspended.
+            (settled,) = await execution.settle([wait])
+            if settled.status != "running":
+                return settled
+        if asyncio.current_task() is execution.root and not execution.is_executing:
+            return await self._suspend(wait)
+        return await self._park(wait)
+
+    async def close(self) -> None:
+        """End the watcher."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
+
+    def _is_short(self, step: StepRecord) -> bool:
+        return (
+            step.kind == "sleep"
+            and not self._execution.began_before(step.name)
+            and self._seconds_until(step) <= SHORT
+        )
+
+    async def _sleep_here(self, step: StepRecord) -> StepRecord:
+        settled = step
+        while settled.status == "running":
+            await self._engine.environment.sleep(max(0.0, self._seconds_until(step)))
+            (settled,) = await self._execution.settle([Wait(step=step)])
+        return settled
+
+    def _seconds_until(self, step: StepRecord) -> float:
+        return (step.wake_at or 0.0) - self._engine.environment.now()
+
+    async def _suspend(self, wait: Wait | None = None) -> StepRecord:
+        waits = [parked.wait for parked in self._parked.values()]
+        self._execution.suspend(waits if wait is None else [*waits, wait])
+        await self._engine.environment.sleep(0)
+        raise asyncio.CancelledError(f"run {self._execution.run.id}: suspended")
+
+    async def _park(self, wait: Wait) -> StepRecord:
+        ended: asyncio.Future[StepRecord] = asyncio.get_running_loop().create_future()
+        self._parked[wait.step.name] = _Parked(wait, ended)
+        try:
+            await self._look()
+            if not ended.done() and (self._watcher is None or self._watcher.done()):
+                self._watcher = self._engine.environment.spawn(
+                    self._watch(), name=f"durably:waits:{self._execution.run.id}"
+                )
+            return await ended
+        finally:
+            self._parked.pop(wait.step.name, None)
+            self._execution.touch()
+
+    async def _watch(self) -> None:
+        while self._parked and self._execution.interruption is None:
+            rings = self._engine.work.rings
+            await self._look()
+            if self._execution.is_quiet(QUIET):
+                self._execution.suspend([parked.wait for parked in self._parked.values()])
+                return
+            ends = [self._seconds_until(parked.wait.step) for parked in self._parked.values()
+                    if parked.wait.step.wake_at is not None]  # fmt: skip
+            await self._engine.work.wait(rings, seconds=max(0.0, min([QUIET, *ends])))
+
+    async def _look(self) -> None:
+        """End what can end; the deadline of a wait is stored by the first look."""
+        waits = [parked.wait for parked in self._parked.values() if not parked.ended.done()]
+        for step in await self._execution.settle(waits) if waits else ():
+            parked = self._parked.get(step.name)
+            if parked is None:
+                continue
+            if step.status == "running":
+                wait = replace(parked.wait, step=replace(parked.wait.step, wake_at=step.wake_at))
+                self._parked[step.name] = replace(parked, wait=wait)
+            elif not parked.ended.done():
+                parked.ended.set_result(step)
