@@ -30,6 +30,12 @@ ItemIn = TypeVar("ItemIn", contravariant=True)
 
 logger: logging.Logger = logging.getLogger("durably")
 
+QUIET_AFTER = 5.0
+"""Seconds without an item after which a lane is idle less often."""
+
+QUIET_PACE = 2.5
+"""How much less often."""
+
 LARGEST_BATCH = 1000
 """Items a lane hands over at once; bounds how long one batch keeps the others waiting."""
 
@@ -108,7 +114,8 @@ class Environment(Protocol):
     ) -> "Lane[Item]":
         """Open a lane whose batches go to `handle`.
 
-        `idle` is called between batches about every `idle_every` seconds, on the same thread.
+        `idle` is called between batches about every `idle_every` seconds, on the same thread; less
+        often when nothing was submitted for a while.
         """
         ...
 
@@ -211,22 +218,27 @@ class _ThreadLane(Generic[Item]):
         return self._ended
 
     def _work(self) -> None:
-        last_idle = time.monotonic()
+        last_batch = last_idle = time.monotonic()
+        pause: float | None = None if self._idle is None else self._idle_every
         open_ = True
         while open_:
-            batch, open_ = self._next_batch()
+            batch, open_ = self._next_batch(pause)
             if batch:
                 self._guarded(partial(self._handle, batch))
-            if open_ and self._idle and time.monotonic() - last_idle >= self._idle_every:
+                last_batch = time.monotonic()
+            now = time.monotonic()
+            if open_ and self._idle is not None and now - last_idle >= self._idle_every:
                 self._guarded(self._idle)
-                last_idle = time.monotonic()
+                last_idle = now
+                is_quiet = now - last_batch >= QUIET_AFTER
+                pause = self._idle_every * (QUIET_PACE if is_quiet else 1)
         self._ended.set_result(None)
 
-    def _next_batch(self) -> tuple[list[Item], bool]:
-        """Wait for an item or the idle time, then take along everything that is queued already."""
+    def _next_batch(self, pause: float | None) -> tuple[list[Item], bool]:
+        """Wait for an item or for the pause, then take along everything that is queued already."""
         batch: list[Item] = []
         try:
-            item = self._queue.get(timeout=self._idle_every if self._idle is not None else None)
+            item = self._queue.get(timeout=pause)
             while not isinstance(item, _End):
                 batch.append(item)
                 if len(batch) == LARGEST_BATCH:

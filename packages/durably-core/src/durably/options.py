@@ -222,7 +222,9 @@ def _coalesce(value: object) -> Coalesce | None:
 
 def is_text(value: str) -> bool:
     """Whether every database takes it: no lone surrogates, no NUL."""
-    return "\x00" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if "\x00" in value:
+        return False
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _priority(value: object) -> int:
