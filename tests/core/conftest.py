@@ -1,5 +1,6 @@
 """Instances on every kind of store."""
 
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -37,6 +38,8 @@ async def durably(url: str) -> AsyncIterator[Durably]:
 @pytest.fixture
 async def another(file_url: str) -> AsyncIterator[Callable[..., Durably]]:
     """Makes further instances on one file, each to be entered by the test; closed at its end."""
+    # They stand for processes; pytest forgets the filter after the test.
+    warnings.filterwarnings("ignore", message=".* share one store in this process", category=RuntimeWarning)
     async with AsyncExitStack() as stack:
 
         def make(**options: Unpack[DurablyOptions]) -> Durably:

@@ -65,7 +65,7 @@ from durably.events import (
     is_domain_event,
 )
 from durably.handles import BatchItem, JobHandle
-from durably.instance import Durably, create_durably
+from durably.instance import Durably, Plugin, create_durably
 from durably.jobs import JobDefinition, JobFunction, define_job, job
 from durably.models import (
     Coalesce,
@@ -121,6 +121,7 @@ __all__ = [
     "NotRunningError",
     "NotStorableError",
     "PayloadTooLargeError",
+    "Plugin",
     "Progress",
     "RealEnvironment",
     "Run",

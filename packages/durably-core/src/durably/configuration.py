@@ -31,6 +31,10 @@ class DurablyOptions(TypedDict, total=False):
     """`disk` (default): an acknowledged write survives a power cut. `process`: only a crash."""
     worker: bool
     """False for a process that triggers and looks, but executes nothing. Default True."""
+    persist_logs: bool
+    """False: log lines are told as events and not stored. Default True."""
+    keep_results: bool
+    """False: a completed run's step results are dropped; its output and steps are kept. Default True."""
     jobs: Iterable[AnyJob]
     """Definitions to register at once."""
     limits: Limits
@@ -60,6 +64,9 @@ def worker_options(options: DurablyOptions) -> WorkerOptions:
     durability = options.get("durability", "disk")
     if durability not in ("disk", "process"):
         raise ConfigurationError(f"durability must be 'disk' or 'process', not {durability!r}")
+    for name in ("worker", "persist_logs", "keep_results"):
+        if not isinstance(value := options.get(name, True), bool):
+            raise ConfigurationError(f"{name} must be True or False, not {value!r}")
     retain = options.get("retain")
     return WorkerOptions(
         polling_interval=seconds(options.get("polling_interval", 1.0), "polling_interval"),
@@ -68,5 +75,7 @@ def worker_options(options: DurablyOptions) -> WorkerOptions:
         slots=whole(options.get("max_concurrent_runs", 10), "max_concurrent_runs", least=1, most=MOST_SLOTS),
         max_crashes=whole(options.get("max_crashes", 5), "max_crashes", least=1, most=1000),
         retain=None if retain is None else seconds(retain, "retain"),
+        persist_logs=options.get("persist_logs", True),
+        keep_results=options.get("keep_results", True),
         limits=options.get("limits", Limits()),
     )

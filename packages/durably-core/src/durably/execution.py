@@ -72,6 +72,8 @@ class Engine:
     limits: Limits
     work: Doorbell
     """Rings when something may have become ready, or a wait may have ended."""
+    persist_logs: bool
+    keep_results: bool
 
 
 class Execution:
@@ -100,7 +102,9 @@ class Execution:
         self.root: asyncio.Task[object] | None = None
         self.working: set[Future[object]] = set()
         """Plain functions of this run that have not returned."""
-        self.journal: Journal = Journal(claim.last_sequence, filled=journal_filled)
+        self.journal: Journal = Journal(
+            claim.last_sequence, filled=journal_filled, keeps_logs=engine.persist_logs
+        )
         self.is_suspect: bool = claim.suspect
         self._engine = engine
         self._cleared = cleared
@@ -392,6 +396,8 @@ class Execution:
         page = self.journal.full_page(started_before=started_before)
         if page.notes:
             await self._write("notes", lambda: self._engine.store.note(self.lease, page.notes), page)
+        else:
+            self.publish_page(page)
 
     async def _write(
         self, context: str, write: Callable[[], Coroutine[object, object, Answer]], page: Page

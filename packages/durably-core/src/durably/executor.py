@@ -78,7 +78,9 @@ class Executor:
         match decision:
             case "complete":
                 text = str(root.result())
-                if await self._finish(execution, Completed(output_json=text)):
+                if await self._finish(
+                    execution, Completed(output_json=text, keep_results=self._engine.keep_results)
+                ):
                     self._engine.bus.publish(
                         RunCompleted(
                             **subject(run),

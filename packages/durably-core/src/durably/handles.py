@@ -13,7 +13,7 @@ from durably.inline import run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
 from durably.options import Trigger, TriggerOptions, trigger_options
-from durably.runs import Runs, run_filter
+from durably.runs import OnLog, OnProgress, Runs, run_filter
 from durably.wishes import Wish
 
 In = TypeVar("In")
@@ -70,13 +70,24 @@ class JobHandle(Generic[In, Out]):
         return (await self._runs.enqueue(self.definition, [Wish(input, trigger_options(options))]))[0]
 
     async def trigger_and_wait(
-        self, input: In, /, *, timeout: Seconds | None = None, **options: Unpack[TriggerOptions]
+        self,
+        input: In,
+        /,
+        *,
+        timeout: Seconds | None = None,
+        polling_interval: Seconds | None = None,
+        on_progress: OnProgress | None = None,
+        on_log: OnLog | None = None,
+        **options: Unpack[TriggerOptions],
     ) -> RunResult[Out]:
         """Trigger and wait for the output, wherever the run is executed.
 
         Args:
             input: As `trigger`.
             timeout: How long to wait; the run goes on all the same. None waits for ever.
+            polling_interval: As `Durably.wait_for_run`.
+            on_progress: As `Durably.wait_for_run`.
+            on_log: As `Durably.wait_for_run`.
             **options: As `trigger`.
 
         Raises:
@@ -91,7 +102,13 @@ class JobHandle(Generic[In, Out]):
                 "use step.invoke"
             )
         run = await self.trigger(input, **options)
-        done = await self._runs.wait(run.id, timeout=timeout)
+        done = await self._runs.wait(
+            run.id,
+            timeout=timeout,
+            polling_interval=polling_interval,
+            on_progress=on_progress,
+            on_log=on_log,
+        )
         return RunResult(
             id=run.id,
             output=self.definition.output_codec.decode(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload, runtime_checkable
 
 from typing_extensions import Unpack
 
@@ -15,8 +15,9 @@ from durably.errors import ConfigurationError
 from durably.handles import JobHandle
 from durably.jobs import JobDefinition, JobFunction, Registry, definition_of
 from durably.models import Durability, LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
+from durably.neighbours import leave, place_of, settle_at
 from durably.options import WorkerOptions, seconds
-from durably.runs import Runs, run_filter
+from durably.runs import OnLog, OnProgress, Runs, run_filter
 from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
 from durably.subscriptions import EventSource
@@ -30,6 +31,15 @@ DRAIN = 25.0
 """Seconds that `stop` gives runs to end by themselves."""
 MOST_COUNTED = 10_000
 MOST_LISTED = 100
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """Something that adds itself to an instance, e.g. by `on` and `register`."""
+
+    def install(self, durably: "Durably", /) -> object:
+        """Called once, by `Durably.use`."""
+        ...
 
 
 class Durably(EventSource):
@@ -52,6 +62,7 @@ class Durably(EventSource):
         self._has_worker = options.get("worker", True)
         self._environment = options.get("environment") or RealEnvironment()
         self._store = _open(store, self._environment, options.get("durability", "disk"))
+        self._place = place_of(store, process_id=self._environment.process_id())
         self._bus = Bus(self._environment)
         super().__init__(self._bus)
         self._jobs = Registry()
@@ -100,6 +111,7 @@ class Durably(EventSource):
         await self._store.open()
         if self._has_worker:
             await self._the_worker().start()
+            settle_at(self._place, self)
 
     async def init(self) -> None:
         """Migrate and start."""
@@ -115,6 +127,7 @@ class Durably(EventSource):
         Args:
             drain: How long runs may go on to end by themselves.
         """
+        leave(self._place, self)
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.stop(drain=0.0 if not drain else seconds(drain, "drain"))
@@ -179,6 +192,22 @@ class Durably(EventSource):
     def get_job(self, name: str, /) -> JobHandle[Any, Any] | None:
         """The handle of a registered job."""
         return self._handles.get(name)
+
+    def use(self, plugin: "Plugin | Callable[[Durably], object]", /) -> None:
+        """Let a plugin add itself to this instance, at once.
+
+        Args:
+            plugin: An object with `install(durably)`, or a function of the instance.
+
+        Raises:
+            ConfigurationError: It is neither.
+        """
+        install = plugin.install if isinstance(plugin, Plugin) else plugin
+        if not callable(install):
+            raise ConfigurationError(
+                f"a plugin is a function of the instance or has install(durably); {plugin!r} is neither"
+            )
+        install(self)
 
     # Runs
 
@@ -262,15 +291,43 @@ class Durably(EventSource):
         """Every worker on this database that has not said goodbye, the oldest first."""
         return await self._store.list_workers()
 
-    async def wait_for_run(self, run_id: str, /, *, timeout: Seconds | None = None) -> Run:
+    async def wait_for_run(
+        self,
+        run_id: str,
+        /,
+        *,
+        timeout: Seconds | None = None,
+        polling_interval: Seconds | None = None,
+        on_progress: OnProgress | None = None,
+        on_log: OnLog | None = None,
+    ) -> Run:
         """Wait for a run's end, in whatever process it is executed; answers it completed.
+
+        The callbacks are live: they hear what happens while this waits and the run executes in this
+        process, nothing from before; plain ones have returned before this does. One that raises
+        harms nobody and is reported as an event handler is.
+
+        Args:
+            run_id: The run.
+            timeout: How long to wait; the run goes on all the same. None waits for ever.
+            polling_interval: How often to ask the store about runs of other processes, should no
+                news of them come; default: the instance's.
+            on_progress: Called with each progress that the job tells.
+            on_log: Called with each log line that the job writes.
 
         Raises:
             RunNotFoundError: There is no such run, or it was deleted meanwhile.
             RunFailedError, RunCancelledError: It ended so.
             WaitTimeoutError: It did not end in time; it goes on.
+            ValidationError: `timeout` or `polling_interval` is no positive duration.
         """
-        return await self._runs.wait(run_id, timeout=timeout)
+        return await self._runs.wait(
+            run_id,
+            timeout=timeout,
+            polling_interval=polling_interval,
+            on_progress=on_progress,
+            on_log=on_log,
+        )
 
     async def cancel(self, run_id: str, /) -> Run:
         """End a run that has not ended. Once this returns it is cancelled for good.

@@ -27,12 +27,13 @@ class Journal:
     last it has seen.
     """
 
-    def __init__(self, last_sequence: int, *, filled: Callable[[], None]) -> None:
+    def __init__(self, last_sequence: int, *, filled: Callable[[], None], keeps_logs: bool = True) -> None:
         self._lock = threading.Lock()
         self._sequence = last_sequence
         self._entries: list[Entry] = []
         self._started: dict[str, StepRecord] = {}
         self._filled = filled
+        self._keeps_logs = keeps_logs
 
     def number(self) -> int:
         """The next number; to be used at once."""
@@ -68,7 +69,7 @@ class Journal:
             return _EMPTY
         with self._lock:
             entries, self._entries = self._entries, []
-        logs = [entry for entry in entries if isinstance(entry, LogEntry)]
+        logs = [entry for entry in entries if isinstance(entry, LogEntry)] if self._keeps_logs else []
         last = next((entry for entry in reversed(entries) if isinstance(entry, Progress)), None)
         return Page(Notes(logs=logs, progress=last), entries)
 

@@ -196,7 +196,7 @@ class Step:
 
     @property
     def result(self) -> object:
-        """The stored result as plain JSON values; None unless completed."""
+        """The stored result as plain JSON values; None unless completed, and kept (`keep_results`)."""
         return None if self.result_json is None else json.loads(self.result_json)
 
 

@@ -69,6 +69,8 @@ class WorkerOptions:
     slots: int = 10
     max_crashes: int = 5
     retain: float | None = None
+    persist_logs: bool = True
+    keep_results: bool = True
     limits: Limits = Limits()
 
 

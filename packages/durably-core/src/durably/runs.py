@@ -1,9 +1,10 @@
 """What people and programs do with runs, short of executing them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from durably.bus import Bus
 from durably.codec import codec_for
@@ -21,10 +22,13 @@ from durably.errors import (
     WaitTimeoutError,
 )
 from durably.events import (
+    Event,
+    LogWritten,
     RunCancelled,
     RunCoalesced,
     RunDeleted,
     RunEvent,
+    RunProgressed,
     RunRetried,
     RunTriggered,
     WorkerError,
@@ -33,7 +37,7 @@ from durably.events import (
 from durably.insistence import insist
 from durably.jobs import JobDefinition, Registry
 from durably.lifecycle import TRANSITIONS
-from durably.models import Run, RunStatus, Seconds
+from durably.models import Progress, Run, RunStatus, Seconds
 from durably.options import Limits, Trigger, check_signal, labels, seconds
 from durably.stores.base import NewRun, NewSignal, RunFilter, Store, Transition
 from durably.waiters import Waiters
@@ -42,6 +46,9 @@ from durably.wishes import Wish, new_run
 In = TypeVar("In")
 Out = TypeVar("Out")
 T = TypeVar("T")
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+OnLog: TypeAlias = Callable[[LogWritten], object]
 
 PATIENCE = 10.0
 """Seconds for which a caller's verb is tried again while the store is in passing trouble."""
@@ -261,19 +268,31 @@ class Runs:
 
     # Waiting
 
-    async def wait(self, run_id: str, *, timeout: Seconds | None) -> Run:
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        timeout: Seconds | None,
+        polling_interval: Seconds | None = None,
+        on_progress: OnProgress | None = None,
+        on_log: OnLog | None = None,
+    ) -> Run:
         """Wait for a run's end, wherever it is executed; answers it completed.
 
         Raises:
             RunNotFoundError: There is no such run, or it was deleted meanwhile.
             RunFailedError, RunCancelledError: It ended so.
             WaitTimeoutError: It has not ended in time; it goes on.
+            ValidationError: `timeout` or `polling_interval` is no positive duration.
         """
-        limit = None if timeout is None else seconds(timeout, "timeout", problem=ValidationError)
+        limit = _positive(timeout, "timeout")
+        interval = _positive(polling_interval, "polling_interval")
         try:
+            # Listened from before the first look, so that nothing in between is missed.
             async with asyncio.timeout(limit):
-                while not (run := await self._require(run_id)).is_terminal:
-                    await self._waiters.wait(run_id)
+                with self._listening(run_id, on_progress, on_log):
+                    while not (run := await self._require(run_id)).is_terminal:
+                        await self._waiters.wait(run_id, polling_interval=interval)
         except TimeoutError:
             raise WaitTimeoutError(run_id, limit or 0) from None
         if run.status == "cancelled":
@@ -281,6 +300,27 @@ class Runs:
         if run.error is not None:
             raise RunFailedError(run_id, run.error.type, run.error.message)
         return run
+
+    @contextmanager
+    def _listening(
+        self, run_id: str, on_progress: OnProgress | None, on_log: OnLog | None
+    ) -> Generator[None]:
+        def progressed(event: Event) -> object:
+            if on_progress is None or not isinstance(event, RunProgressed) or event.run_id != run_id:
+                return None
+            return on_progress(event.progress)
+
+        def logged(event: Event) -> object:
+            if on_log is None or not isinstance(event, LogWritten) or event.run_id != run_id:
+                return None
+            return on_log(event)
+
+        with ExitStack() as stack:
+            if on_progress is not None:
+                stack.callback(self._bus.on("run:progress", progressed))
+            if on_log is not None:
+                stack.callback(self._bus.on("log:write", logged))
+            yield
 
     async def _require(self, run_id: str) -> Run:
         run = await self.get(run_id)
@@ -351,6 +391,10 @@ async def _applied(verb: Callable[[str], Awaitable[Run]], run_id: str) -> bool:
     except (ConflictError, RunNotFoundError):
         return False
     return True
+
+
+def _positive(value: Seconds | None, what: str) -> float | None:
+    return None if value is None else seconds(value, what, problem=ValidationError)
 
 
 def _in_the_way(job: JobDefinition[In, Out], run: Run, new: Sequence[NewRun]) -> ConflictError:

@@ -26,26 +26,34 @@ class Waiters:
         self._bus = bus
         self._environment = environment
         self._polling_interval = polling_interval
-        self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        # With the interval at which each of them wants the store to be asked.
+        self._waiting: defaultdict[str, dict[asyncio.Future[None], float]] = defaultdict(dict)
         self._bell = Doorbell()
         self._task: asyncio.Task[None] | None = None
         for ending in _ENDINGS:
             bus.on(ending, self._ended)
 
-    async def wait(self, run_id: str) -> None:
+    async def wait(self, run_id: str, *, polling_interval: float | None = None) -> None:
         """Return once the run may have ended or vanished; look at it afterwards.
+
+        Args:
+            run_id: The run.
+            polling_interval: How often to ask the store, in place of the instance's own interval.
 
         Raises:
             NotRunningError: The instance was closed.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[run_id].add(future)
+        self._waiting[run_id][future] = polling_interval or self._polling_interval
+        if polling_interval is not None:
+            # The loop may be asleep for longer than that.
+            self._bell.ring()
         if self._task is None or self._task.done():
             self._task = self._environment.spawn(self._look(), name="durably:waiters")
         try:
             await future
         finally:
-            self._waiting[run_id].discard(future)
+            del self._waiting[run_id][future]
             if not self._waiting[run_id]:
                 del self._waiting[run_id]
             if not self._waiting:
@@ -86,4 +94,8 @@ class Waiters:
             except StoreError as error:
                 self._bus.publish(WorkerError(context="wait", error=error))
                 await self._environment.sleep(self._polling_interval)
-            await self._bell.wait(rings, seconds=self._polling_interval)
+            await self._bell.wait(rings, seconds=self._pause())
+
+    def _pause(self) -> float:
+        intervals = (seconds for futures in self._waiting.values() for seconds in futures.values())
+        return min(intervals, default=self._polling_interval)

@@ -42,6 +42,8 @@ class Worker:
             threads=environment.threads(max(options.slots, FEWEST_THREADS)),
             limits=options.limits,
             work=work,
+            persist_logs=options.persist_logs,
+            keep_results=options.keep_results,
         )
         self._store = store
         self._bus = bus

@@ -142,6 +142,8 @@ class Completed:
     """The job returned."""
 
     output_json: str = field(repr=False)
+    keep_results: bool = True
+    """Whether the results of its steps are kept; the steps themselves are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,8 @@ def finish(session: Session, lease: Lease, outcome: Outcome, notes: Notes) -> An
     )
     settle_key(session, key_of(row))
     child_ended(session, lease.run_id)
+    if isinstance(outcome, Completed) and not outcome.keep_results:
+        session.run(SQL["drop_results"], {"run_id": lease.run_id})
     return "applied"
 
 

@@ -61,3 +61,6 @@ RETURNING key_scope, concurrency_key;
 
 -- :name find_outcome
 SELECT status, output, error FROM durably_runs WHERE id = :run_id AND lease_generation = :generation;
+
+-- :name drop_results
+UPDATE durably_steps SET result = NULL WHERE run_seq = (SELECT seq FROM durably_runs WHERE id = :run_id);
