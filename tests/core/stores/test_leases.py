@@ -10,6 +10,7 @@ async def test_a_renewed_lease_is_not_taken_over(stage: Stage) -> None:
         stage.clock.advance(LEASE - 1)
         assert await stage.store.renew("w1", [lease], lease_seconds=LEASE) == {}
         assert await stage.claim("w2") == []
+        assert (await stage.ask("w2")).wake_in == LEASE
     assert await stage.save(lease) == "applied"
 
 

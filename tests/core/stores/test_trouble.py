@@ -277,17 +277,19 @@ async def test_what_was_opened_for_a_caller_who_left_is_closed(
         await store.get_run("it")
 
 
-def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(file: Path, clock: HandClock) -> None:
+def test_a_loop_that_is_closed_under_it_does_not_disturb_the_threads(
+    file: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SqliteStore(file, environment=clock)
+    gate = threading.Event()
 
     async def begin() -> None:
         await store.open()
         await store.migrate()
-        task = asyncio.ensure_future(Stage(store, clock).trigger("it"))
+        waiting = store.database.write(lambda _: gate.wait(10))
+        unanswered = asyncio.ensure_future(Stage(store, clock).trigger("it"))
         await asyncio.sleep(0)
-        del task
-
-    asyncio.run(begin())
+        del waiting, unanswered
 
     async def end() -> None:
         await store.close()
@@ -295,7 +297,10 @@ def test_a_loop_that_is_closed_under_it_does_not_kill_the_threads(file: Path, cl
         assert (await store.get_run("it")) is not None
         await store.close()
 
+    asyncio.run(begin())
+    gate.set()
     asyncio.run(end())
+    assert not caplog.records
 
 
 FORGETFUL = """
