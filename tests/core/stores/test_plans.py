@@ -26,6 +26,7 @@ TOPICS = (
     "schema",
     "transitions",
     "triggering",
+    "waits",
     "workers",
 )
 
@@ -74,6 +75,12 @@ async def test_no_statement_walks_through_a_table(stage: Stage, topic: str, name
         "earliest_timer": "SCAN durably_runs USING COVERING INDEX durably_runs_timed",
         "find_headless_keys": "SCAN durably_runs USING INDEX durably_runs_key_queue",
         "has_versions": "SCAN sqlite_schema",
+        # One run's own waits and signals, or what waits for one key or one child.
+        "waits_of_run": "USE TEMP B-TREE FOR ORDER BY",
+        "find_signal": "USE TEMP B-TREE FOR ORDER BY",
+        "waiting_for_key": "USE TEMP B-TREE FOR ORDER BY",
+        # Every half minute, through the children that have not ended.
+        "orphans": "SCAN child USING INDEX durably_runs_unfinished_child",
     }
     walked = [step for step in steps if walks(step)]
     assert all(step == allowed.get(name) for step in walked), steps
@@ -184,6 +191,11 @@ CROWDS = {
         ", timer_at, due_at",
         "'job', 'pending', i, 0, 1.0, 0, 1.0, 1.0, '{}', '{}', 9e9 + i, 9e9 + i",
     ),
+    "asleep": (
+        ", timer_at, lease_generation",
+        "'job', 'waiting', i, 0, 1.0, 0, 1.0, 1.0, '{}', '{}', 9e9 + i, 1",
+    ),
+    "waiting for a signal": (", lease_generation", "'job', 'waiting', i, 0, 1.0, 0, 1.0, 1.0, '{}', '{}', 1"),
     "of an unknown job": ("", "'unknown', 'pending', i, 0, 1.0, 1, 1.0, 1.0, '{}', '{}'"),
     "behind one key": (
         ", key_scope, concurrency_key",

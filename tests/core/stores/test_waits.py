@@ -1,0 +1,275 @@
+"""How waits begin and end, and what parks and wakes a run."""
+
+from dataclasses import replace
+
+import pytest
+
+from durably.errors import ConflictError
+from durably.models import StepKind
+from durably.stores.base import Lease, NewSignal, Notes, StepRecord, Wait
+from tests.core.stores.stage import BROKEN, DONE, STATES, Stage, bring_to
+from tests.core.stores.test_guards import OWNER
+
+NOTHING = Notes()
+
+
+def wait(
+    stage: Stage,
+    kind: StepKind = "sleep",
+    name: str = "wait",
+    *,
+    wake_in: float | None = None,
+    key: str | None = None,
+    child: str | None = None,
+    child_key: str | None = None,
+) -> Wait:
+    step = replace(
+        stage.step(name, "running"),
+        kind=kind,
+        wake_at=None if wake_in is None else stage.clock.now() + wake_in,
+        signal_key=key,
+        child_id=child,
+    )
+    new = None
+    if child is not None:
+        new = replace(
+            stage.new(child, concurrency_key=child_key, key_scope="job" if child_key else None),
+            parent_id="it",
+        )
+    return Wait(step=step, child=new)
+
+
+async def step_of(stage: Stage, name: str = "wait", run: str = "it") -> StepRecord:
+    [found] = [step for step in await stage.store.list_steps(run, after=0) if step.name == name]
+    return StepRecord(
+        name=found.name,
+        status=found.status,
+        position=found.position,
+        attempt=found.attempt,
+        sequence=found.sequence,
+        started_at=found.started_at.timestamp(),
+        result_json=found.result_json,
+        error=found.error,
+        kind=found.kind,
+    )
+
+
+async def running(stage: Stage, id: str = "it", **fields: str) -> Lease:
+    await stage.trigger(id, **fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return (await stage.take()).lease
+
+
+async def send(stage: Stage, name: str = "wait", *, id: str = "s1", key: str | None = None) -> str:
+    run_id = "it" if key is None else None
+    return await stage.store.send_signal(
+        NewSignal(id=id, name=name, payload_json=f'"{id}"', run_id=run_id, key=key)
+    )
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_only_the_present_owner_parks_a_run_or_settles_its_waits(stage: Stage, state: str) -> None:
+    lease = await bring_to(stage, state)
+    before = await stage.store.get_run("it")
+    settled = await stage.store.settle(lease, [wait(stage, wake_in=60)], NOTHING)
+    assert settled.answer == OWNER[state]
+    parked = await stage.store.suspend(lease, [wait(stage, name="two", wake_in=60)], NOTHING)
+    assert parked == OWNER[state]
+    if OWNER[state] == "applied":
+        assert await stage.status("it") == "waiting"
+    else:
+        assert await stage.store.get_run("it") == before
+        assert await stage.store.list_steps("it", after=0) == []
+
+
+async def test_a_parked_run_is_nobodys_until_its_time(stage: Stage) -> None:
+    lease = await running(stage)
+    line = Notes(logs=[stage.line()])
+    assert (
+        await stage.store.suspend(lease, [wait(stage, wake_in=60), wait(stage, name="b", wake_in=90)], line)
+        == "applied"
+    )
+    run = await stage.run("it")
+    assert (run.status, run.lease_owner, run.lease_expires_at) == ("waiting", None, None)
+    assert len(await stage.store.list_logs("it", after=0, limit=None)) == 1
+    assert await stage.save(lease) == "lost"
+    assert (await stage.ask()).wake_in == 60
+    stage.clock.advance(60)
+    claim = await stage.take("w2")
+    assert {step.name: step.status for step in claim.steps} == {"wait": "completed", "b": "running"}
+    assert claim.last_sequence >= max(step.sequence for step in claim.steps)
+    assert claim.run.crashes == 0
+
+
+async def test_the_first_deadline_counts(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.settle(lease, [wait(stage, wake_in=60)], NOTHING)
+    stage.clock.advance(30)
+    settled = await stage.store.settle(lease, [wait(stage, wake_in=60)], NOTHING)
+    assert settled.steps[0].wake_at == stage.clock.now() + 30
+    assert settled.steps[0].status == "running"
+    stage.clock.advance(30)
+    settled = await stage.store.settle(lease, [wait(stage, wake_in=60)], NOTHING)
+    assert settled.steps[0].status == "completed"
+
+
+async def test_a_run_whose_wait_is_over_is_not_parked(stage: Stage) -> None:
+    lease = await running(stage)
+    await send(stage)
+    assert await stage.store.suspend(lease, [wait(stage, "signal")], NOTHING) == "applied"
+    assert await stage.status("it") == "pending"
+    assert (await stage.take()).steps[0].result_json == '"s1"'
+
+
+async def test_a_signal_is_consumed_once_the_oldest_first(stage: Stage) -> None:
+    lease = await running(stage)
+    assert await send(stage, id="s1") == "sent"
+    assert await send(stage, id="s1") == "sent"
+    await send(stage, id="s2")
+    waits = [wait(stage, "signal"), wait(stage, "signal", "other")]
+    settled = await stage.store.settle(lease, waits, NOTHING)
+    assert [(step.status, step.result_json) for step in settled.steps] == [
+        ("completed", '"s1"'), ("running", None),
+    ]  # fmt: skip
+    again = await stage.store.settle(lease, waits, NOTHING)
+    assert again.steps[0].result_json == '"s1"'
+    # Sending it once more, after an unknown outcome, does not send it twice.
+    await send(stage, id="s1")
+    rows = await stage.sql("SELECT id, consumed_at IS NULL FROM durably_signals ORDER BY id")
+    assert rows == [("s1", 0), ("s2", 1)]
+
+
+async def test_a_signal_goes_to_a_suspended_wait_at_once(stage: Stage) -> None:
+    for id in ("it", "younger"):
+        lease = await running(stage, id)
+        await stage.store.suspend(lease, [wait(stage, "signal", key="k")], NOTHING)
+        stage.clock.advance(1)
+    await send(stage, id="s1", key="k")
+    assert [await stage.status(id) for id in ("it", "younger")] == ["pending", "waiting"]
+    await send(stage, id="s2", key="k")
+    assert [await stage.status(id) for id in ("it", "younger")] == ["pending", "pending"]
+    assert (await step_of(stage, run="younger")).result_json == '"s2"'
+
+
+async def test_a_signal_sent_after_the_deadline_is_too_late(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "signal", wake_in=60)], NOTHING)
+    stage.clock.advance(61)
+    await send(stage)
+    step = await step_of(stage)
+    assert step.status == "failed"
+    assert step.error is not None
+    assert step.error.type == "durably.errors.SignalTimeout"
+    assert await stage.status("it") == "pending"
+    assert (await stage.take()).steps[0].status == "failed"
+
+
+async def test_signals_to_what_is_not_there_or_has_ended_are_refused(stage: Stage) -> None:
+    assert await send(stage) == "missing"
+    lease = await running(stage)
+    await stage.finish(lease)
+    assert await send(stage) == "ended"
+    assert await stage.sql("SELECT count(*) FROM durably_signals") == [(0,)]
+
+
+async def test_old_signals_by_key_are_forgotten_and_a_runs_own_go_with_it(stage: Stage) -> None:
+    lease = await running(stage)
+    await send(stage, id="own")
+    await send(stage, id="old", key="k")
+    stage.clock.advance(100)
+    await send(stage, id="new", key="k")
+    assert await stage.store.forget_signals(older_than=50, limit=10) == 1
+    assert await stage.sql("SELECT id FROM durably_signals ORDER BY id") == [("new",), ("own",)]
+    await stage.finish(lease)
+    await stage.store.delete("it", token="t")
+    assert await stage.sql("SELECT id FROM durably_signals") == [("new",)]
+
+
+@pytest.mark.parametrize("outcome", [DONE, BROKEN])
+async def test_a_childs_end_wakes_its_parent(stage: Stage, outcome: object) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", child="kid")], NOTHING)
+    kid = await stage.take()
+    assert (kid.run.id, kid.run.parent_id) == ("kid", "it")
+    await stage.finish(kid.lease, outcome)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert await stage.status("it") == "pending"
+    step = await step_of(stage)
+    if outcome is DONE:
+        assert (step.status, step.result_json) == ("completed", '"done"')
+    else:
+        assert step.error is not None
+        assert (step.error.type, step.error.steps) == ("ValueError", ())
+
+
+async def test_a_cancelled_child_wakes_its_parent(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", child="kid")], NOTHING)
+    await stage.store.cancel("kid", token="t")
+    assert await stage.status("it") == "pending"
+    assert (await step_of(stage)).status == "failed"
+
+
+async def test_a_child_that_ends_while_its_parent_is_executing_is_seen_at_the_next_look(
+    stage: Stage,
+) -> None:
+    lease = await running(stage)
+    first = await stage.store.settle(lease, [wait(stage, "child", child="kid")], NOTHING)
+    assert first.steps[0].status == "running"
+    kid = await stage.take()
+    await stage.finish(kid.lease)
+    assert (await step_of(stage)).status == "running"
+    second = await stage.store.settle(lease, [wait(stage, "child", child="kid")], NOTHING)
+    assert second.steps[0].result_json == '"done"'
+    assert len(await stage.ids()) == 2
+
+
+async def test_a_spawned_child_is_stored_with_its_checkpoint(stage: Stage) -> None:
+    lease = await running(stage)
+    settled = await stage.store.settle(lease, [wait(stage, "spawn", child="kid")], NOTHING)
+    assert (settled.steps[0].status, settled.steps[0].result_json) == ("completed", '"kid"')
+    assert await stage.status("kid") == "pending"
+    assert await stage.store.unfinished_children("it", limit=10) == ["kid"]
+
+
+async def test_a_child_of_an_ancestors_key_is_refused_and_not_stored(stage: Stage) -> None:
+    lease = await running(stage, concurrency_key="k", key_scope="job")
+    with pytest.raises(ConflictError, match="'k'"):
+        await stage.store.settle(lease, [wait(stage, "child", child="kid", child_key="k")], NOTHING)
+    assert await stage.ids() == ["it"]
+    # A spawned one queues behind it, and nobody waits.
+    await stage.store.settle(lease, [wait(stage, "spawn", child="kid", child_key="k")], NOTHING)
+    assert await stage.ids() == ["kid", "it"]
+
+
+async def test_children_of_a_cancelled_parent_are_found_if_nobody_came_to_them(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", child="kid")], NOTHING)
+    assert await stage.store.orphans(limit=10) == []
+    await stage.store.cancel("it", token="t")
+    assert await stage.store.orphans(limit=10) == ["kid"]
+    await stage.store.cancel("kid", token="t")
+    assert await stage.store.orphans(limit=10) == []
+
+
+async def test_a_retry_waits_for_the_failed_child_again_and_retries_it(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", "bad", child="kid")], NOTHING)
+    await stage.finish((await stage.take()).lease, BROKEN)
+    parent = await stage.take()
+    await stage.finish(parent.lease, BROKEN)
+    await stage.store.retry("it", token="t")
+    assert [await stage.status(id) for id in ("it", "kid")] == ["pending", "pending"]
+    step = await step_of(stage, "bad")
+    assert (step.status, step.error) == ("running", None)
+
+
+async def test_a_look_that_changes_nothing_opens_no_transaction(stage: Stage) -> None:
+    lease = await running(stage)
+    waits = [wait(stage, "signal", wake_in=60)]
+    await stage.store.settle(lease, waits, NOTHING)
+    connection = await stage.connection()
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    settled = await stage.store.settle(lease, waits, NOTHING)
+    connection.set_trace_callback(None)
+    assert settled.steps[0].status == "running"
+    assert not [one for one in statements if one.startswith("BEGIN")]
