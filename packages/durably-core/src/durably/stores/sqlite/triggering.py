@@ -46,9 +46,10 @@ def enqueue(session: Session, runs: Sequence[NewRun]) -> Enqueued:
         settle_key(session, key)
     if may_be_refused:
         session.run(SQL["end"])
-    # What this very call stored first, a later run of it may have replaced.
-    present = [replace(replaced.get(run.id, run), disposition=run.disposition) for run in stored]
-    return Enqueued(runs=present if replaced else stored, replaced=list(replaced.values()))
+    if replaced:
+        # What this very call stored first, a later run of it may have replaced.
+        stored = [replace(replaced.get(run.id, run), disposition=run.disposition) for run in stored]
+    return Enqueued(runs=stored, replaced=list(replaced.values()))
 
 
 def _waiting(session: Session, new: NewRun) -> sqlite3.Row | None:
