@@ -503,3 +503,26 @@ async def test_run_inline_needs_no_store(durably: Durably) -> None:
 
     assert await plain.run_inline(Order(id=3)) == Receipt(number=3, lines=("a", "b"))
     assert await durably.get_runs() == []
+
+
+async def test_a_step_that_fails_inline_can_be_caught_and_is_raised_as_it_was(durably: Durably) -> None:
+    keys: list[str] = []
+
+    @durably.job
+    async def careful(step: StepContext, input: Order) -> str:
+        async def charge() -> None:
+            keys.append(step.idempotency_key)
+            raise ValueError("declined")
+
+        try:
+            await step.run("charge", charge)
+        except StepFailed as error:
+            if input.id == 1:
+                return error.error_type
+            raise
+        return "charged"
+
+    assert await careful.run_inline(Order(id=1)) == "ValueError"
+    with pytest.raises(ValueError, match="declined"):
+        await careful.run_inline(Order(id=2))
+    assert keys == ["inline:charge"] * 2

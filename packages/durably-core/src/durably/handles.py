@@ -160,7 +160,8 @@ class JobHandle(Generic[In, Out]):
     async def run_inline(self, input: In, /) -> Out:
         """Execute the job's function here and now, without a store: for unit tests and debuggers.
 
-        Nothing is stored, nothing is retried, an exception is raised as it is. Steps are called in
+        Nothing is stored and nothing is retried. A failed step raises `StepFailed`, as in a run; if the
+        job does not catch it, the original exception is raised. Steps are called in
         place, and their results take the trip through storage that they would take in a run.
 
         Raises:

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from inspect import isawaitable
 from typing import TypeVar, cast
 
 from typing_extensions import Unpack, override
 
 from durably.codec import Codec
-from durably.errors import DuplicateStepError, StepError
+from durably.errors import DuplicateStepError, StepError, StepFailed
+from durably.failures import type_name
 from durably.jobs import JobDefinition
 from durably.models import LogLevel, Seconds
 from durably.options import ChildOptions, Limits
@@ -21,13 +23,19 @@ T = TypeVar("T")
 RUN_ID = "inline"
 LEVELS: Mapping[LogLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
+_current_step: ContextVar[str | None] = ContextVar("durably_inline_step", default=None)
+
 logger: logging.Logger = logging.getLogger("durably.inline")
 
 
 async def run_inline(job: JobDefinition[In, Out], input: In) -> Out:
     """Execute the job's function here and now; see `JobHandle.run_inline`."""
     value = job.input_codec.validate(input, what=f"the input of job {job.name!r}")
-    output = await job.function(InlineStepContext(), value)
+    try:
+        output = await job.function(InlineStepContext(), value)
+    except StepFailed as failed:
+        # Nobody caught it: whoever debugs wants what was raised, where it was raised.
+        raise failed.__cause__ or failed from None
     return job.output_codec.encode(
         output, what=f"the output of job {job.name!r}", limit=Limits().payload_bytes
     )[1]
@@ -53,7 +61,8 @@ class InlineStepContext(StepContext):
     @property
     @override
     def idempotency_key(self) -> str:
-        return RUN_ID
+        step = _current_step.get()
+        return RUN_ID if step is None else f"{RUN_ID}:{step}"
 
     @property
     @override
@@ -115,10 +124,17 @@ class InlineStepContext(StepContext):
         self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
     ) -> object:
         self._enter(name, call_site)
-        value = body()
-        if isawaitable(value):
-            value = await value
-        return codec.encode(value, what=f"the result of step {name!r}", limit=Limits().payload_bytes)[1]
+        token = _current_step.set(name)
+        try:
+            value = body()
+            if isawaitable(value):
+                value = await value
+            what = f"the result of step {name!r}"
+            return codec.encode(value, what=what, limit=Limits().payload_bytes)[1]
+        except Exception as error:
+            raise StepFailed(name, type_name(error), str(error), 1) from error
+        finally:
+            _current_step.reset(token)
 
     @override
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
