@@ -42,9 +42,9 @@ class Database:
         check_version()
         in_memory = os.fspath(path) == MEMORY
         # Absolute, because the program may change its directory.
-        self.path = MEMORY if in_memory else str(Path(path).absolute())
-        self.presence = Presence(None if in_memory else Path(f"{self.path}-workers"))
-        self.host = ""
+        self.path: str = MEMORY if in_memory else str(Path(path).absolute())
+        self.presence: Presence = Presence(None if in_memory else Path(f"{self.path}-workers"))
+        self.host: str = ""
         """The machine and its boot, as the environment tells it."""
         self.watchers: list[Callable[[], None]] = []
         """Called on the loop when another process has committed something."""

@@ -22,7 +22,7 @@ class Session:
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self.connection = connection
-        self.now = 0.0
+        self.now: float = 0.0
         self._clock = clock
         self._change = 0
         self._instant = 0.0

@@ -60,7 +60,7 @@ class SqliteStore(Store):
         durability: Durability = "disk",
         busy_timeout: float = 5.0,
     ) -> None:
-        self.database = Database(
+        self.database: Database = Database(
             path, environment=environment, durability=durability, busy_timeout=busy_timeout
         )
 
