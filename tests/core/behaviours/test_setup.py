@@ -130,8 +130,11 @@ async def test_there_is_no_warning_once_the_first_was_stopped(tmp_path: Path) ->
         assert await started(first) == []
         await first.stop()
         assert await started(second) == []
-        # And again for the next pair.
+        # And again for each pair.
         assert len(await started(first)) == 1
+        await first.stop()
+        await second.stop()
+        assert len(await started(first, second)) == 1
     finally:
         await first.close()
         await second.close()
