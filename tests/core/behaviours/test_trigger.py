@@ -218,3 +218,22 @@ async def test_labels_stay_with_the_run_for_its_whole_life(
         run.id
     ]
     assert (await pages.trigger(Page())).labels == {}
+
+
+@pytest.mark.parametrize("how", ["invoke", "spawn"])
+@pytest.mark.parametrize("option", [{"coalesce": "skip", "concurrency_key": "k"}, {"idempotency_key": "i"}])
+async def test_a_child_is_its_own_run_and_cannot_be_another(
+    durably: Durably, pages: JobHandle[Page, int], how: str, option: dict[str, object]
+) -> None:
+    """TRG-5: a parent that waits for its child must not be given the run of somebody else."""
+
+    @durably.job
+    async def parent(step: StepContext, input: Page) -> None:
+        await unchecked(getattr(step, how))("child", pages, input, **option)
+
+    run = await parent.trigger(Page())
+    await durably.process_one()
+    assert (failed := await durably.get_run(run.id)) is not None
+    assert failed.error is not None
+    assert "takes no idempotency_key and no coalesce" in failed.error.message
+    assert [found.id for found in await durably.get_runs()] == [run.id]

@@ -162,10 +162,10 @@ class DurableStepContext(StepContext):
         detached: bool,
     ) -> NewRun:
         checked = trigger_options(cast("TriggerOptions", options))
-        if checked.idempotency_key is not None:
+        if checked.idempotency_key is not None or checked.coalesce is not None:
             raise ValidationError(
-                "a child needs no idempotency_key: it is triggered once by its step's name",
-                fields=("idempotency_key",),
+                "a child takes no idempotency_key and no coalesce: it is triggered once, by its step's name",
+                fields=("idempotency_key" if checked.coalesce is None else "coalesce",),
             )
         # Made from the step's place, so that storing it again finds the child that is there.
         return new_run(
