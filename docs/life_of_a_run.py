@@ -22,6 +22,7 @@ WORDS: dict[Verb, str] = {
     "claim": "a worker takes it",
     "complete": "the job returned",
     "fail": "the job raised",
+    "reattempt": "the job raised, and has attempts left",
     "suspend": "it waits for an instant, a signal or a child, and needs no worker",
     "wake": "what it waited for has come",
     "release": "its worker is being stopped and hands it back",

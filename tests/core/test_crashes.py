@@ -22,10 +22,12 @@ from tests.core.test_leases import Clocks
 Moment = Literal["before", "after"]
 
 VERBS = (
-    "enqueue", "claim", "save_step", "note", "finish", "settle", "suspend", "release", "disown",
+    "enqueue", "claim", "save_step", "save_attempt", "note", "finish", "settle", "suspend", "release", "disown",
     "add_worker", "renew", "bury_dead",
 )  # fmt: skip
-COUNTED = ("claim", "save_step", "note", "finish", "settle", "suspend", "release", "disown")
+COUNTED = (
+    "claim", "save_step", "save_attempt", "note", "finish", "settle", "suspend", "release", "disown",
+)  # fmt: skip
 
 
 CALM = Counter({"first": 1, "child": 2, "left": 1, "right": 1})

@@ -71,6 +71,7 @@ def test_the_interruption_decides_about_the_outcome(
         "cancelled": "release",
         "stopping": "release",
         "suspended": "suspend",
+        "overdue": "fail",
         None: {"returned": "complete", "raised": "fail"}[ending],
     }
     assert verdict(interruption, ending) == expected[interruption]

@@ -15,6 +15,7 @@ from durably.stores.sqlite.queries import load
 from tests.core.stores.stage import LEASE, Stage
 
 TOPICS = (
+    "attempts",
     "checkpoints",
     "claims",
     "clock",

@@ -1,19 +1,23 @@
 """The step context of a run that a worker executes."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 from uuid import UUID, uuid5
 
 from typing_extensions import Unpack, override
 
+from durably.attempts import Attempts
 from durably.codec import Codec, codec_for
 from durably.environment import Environment
 from durably.errors import PayloadTooLargeError, ValidationError
 from durably.execution import Engine, Execution, current_step
+from durably.mapping import KEYS, Items, execute
 from durably.models import LogEntry, LogLevel, Progress, Seconds
 from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
+from durably.policies import Policy
 from durably.steps import Invocable, StepContext, StepLog
 from durably.stores.base import NewRun, StepRecord
 from durably.waiting import Waiting
@@ -37,6 +41,7 @@ class DurableStepContext(StepContext):
         self._environment = environment
         self._limits = limits
         self._waiting = Waiting(execution, engine)
+        self._attempts = Attempts(execution, engine, self._waiting)
         self._log = _DurableLog(execution, environment, limits)
 
     @property
@@ -54,7 +59,9 @@ class DurableStepContext(StepContext):
     @override
     def idempotency_key(self) -> str:
         step = current_step.get()
-        return self.run_id if step is None else f"{self.run_id}:{step.name}"
+        if step is not None:
+            return f"{self.run_id}:{step.name}"
+        return f"{self.run_id}:{self._prefix}" if self._prefix else self.run_id
 
     @property
     @override
@@ -64,26 +71,56 @@ class DurableStepContext(StepContext):
     @property
     @override
     def is_cancelled(self) -> bool:
-        return self._execution.interruption is not None or self._execution.has_ended
+        step = current_step.get()
+        is_over = step is not None and step.is_over
+        return is_over or self._execution.interruption is not None or self._execution.has_ended
 
     @override
     def raise_if_cancelled(self) -> None:
         self._execution.require_live()
+        if (step := current_step.get()) is not None and step.is_over:
+            raise asyncio.CancelledError(f"step {step.name!r}: its time is up")
 
     @override
     async def _run(
-        self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
+        self,
+        place: str,
+        body: Callable[[], object],
+        codec: Codec[object],
+        call_site: str,
+        policy: Policy | None = None,
     ) -> object:
         execution = self._execution
         execution.require_live()
-        execution.enter(name, call_site)
-        known = await execution.recall(name)
+        execution.enter(place, call_site)
+        known = await execution.recall(place)
         if known is None:
-            return await execution.perform(name, body, codec)
+            return await self._attempts.perform(place, body, codec, policy)
         return codec.decode(
             known.result_json or "null",
-            what=f"the stored result of step {name!r} of run {execution.run.id}",
+            what=f"the stored result of step {place!r} of run {execution.run.id}",
         )
+
+    @override
+    async def _map(self, items: Items) -> list[object]:
+        keys = await self._run(items.place, _answering(list(items.bodies)), KEYS, items.call_site)
+        results = await execute(
+            items,
+            cast("list[str]", keys),
+            call=lambda place, body: self._run(place, body, items.codec, items.call_site, items.policy),
+            ended=self._execution.has_ended_well,
+        )
+        self._execution.require_live()
+        return results
+
+    @override
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._environment.now(), UTC)
+
+    @override
+    def _enter(self, place: str, call_site: str) -> None:
+        self._execution.require_live()
+        self._execution.enter(place, call_site)
 
     @property
     @override
@@ -92,7 +129,8 @@ class DurableStepContext(StepContext):
 
     @override
     async def _sleep(self, name: str, *, duration: float | None = None, until: float | None = None) -> None:
-        if (await self._enter(name)) is None:
+        name = self._place(name)
+        if (await self._recall(name)) is None:
             if until is None:
                 until = self._environment.now() + (duration or 0.0)
             await self._waiting.wait(self._execution.begin(name, "sleep", wake_at=until))
@@ -103,7 +141,8 @@ class DurableStepContext(StepContext):
     ) -> T:
         check_key(key, "key")
         limit = None if timeout is None else seconds(timeout, "timeout", problem=ValidationError)
-        ended = await self._enter(name)
+        name = self._place(name)
+        ended = await self._recall(name)
         if ended is None:
             wake_at = None if limit is None else self._environment.now() + limit
             ended = await self._end_of(self._execution.begin(name, "signal", wake_at=wake_at, signal_key=key))
@@ -113,7 +152,8 @@ class DurableStepContext(StepContext):
     async def invoke(
         self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
     ) -> Out:
-        ended = await self._enter(name)
+        name = self._place(name)
+        ended = await self._recall(name)
         if ended is None:
             child = self._child(name, job, input, options, detached=False)
             ended = await self._end_of(self._execution.begin(name, "child", child_id=child.id), child=child)
@@ -130,7 +170,8 @@ class DurableStepContext(StepContext):
         detached: bool = False,
         **options: Unpack[ChildOptions],
     ) -> str:
-        ended = await self._enter(name)
+        name = self._place(name)
+        ended = await self._recall(name)
         if ended is None:
             child = self._child(name, job, input, options, detached=detached)
             ended = await self._end_of(self._execution.begin(name, "spawn", child_id=child.id), child=child)
@@ -140,11 +181,10 @@ class DurableStepContext(StepContext):
         """Let go of what waits in memory."""
         await self._waiting.close()
 
-    async def _enter(self, name: str) -> StepRecord | None:
+    async def _recall(self, place: str) -> StepRecord | None:
         """Take note of a wait's call; answers its checkpoint, if it has one."""
-        self._execution.require_live()
-        self._execution.enter(name, "a wait of this name")
-        return await self._execution.recall(name)
+        self._enter(place, "a wait of this name")
+        return await self._execution.recall(place)
 
     async def _end_of(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
         ended = await self._waiting.wait(step, child=child)
@@ -218,3 +258,10 @@ class _DurableLog(StepLog):
 
 def _is_amount(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < float("inf")
+
+
+def _answering(value: T) -> Callable[[], Coroutine[object, object, T]]:
+    async def answer() -> T:
+        return value
+
+    return answer

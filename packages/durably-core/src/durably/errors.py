@@ -19,7 +19,12 @@ DurablyError
 │   ├── StepOutsideRunError
 │   └── TriggerInRunError
 ├── StepFailed                    a step's body failed; live and on replay
-│   └── SignalTimeout             no signal came in time
+│   ├── SignalTimeout             no signal came in time
+│   └── MapFailed                 items of a map failed
+├── StepTimeoutError              an attempt at a step took too long (also a TimeoutError)
+├── RunTimeoutError               … or a run did, from its first start on
+├── RetryAfter                    to be raised: try again, but not before
+├── Fatal                         to be raised: do not try again
 ├── NotRunningError               the instance is not open, or belongs to another loop or process
 └── StoreError                    the database, not the job
     ├── StoreBusyError            worth trying again
@@ -33,10 +38,14 @@ DurablyError
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from durably.models import RunStatus
+    from durably.models import RunStatus, Seconds
+
+NAMED = 3
+"""Failed items that the message of a `MapFailed` names."""
 
 
 class DurablyError(Exception):
@@ -214,6 +223,72 @@ class StepFailed(DurablyError):  # noqa: N818 - it is what happened, as in the f
 
 class SignalTimeout(StepFailed):
     """No signal came in the time that the wait allowed. One that comes later changes nothing."""
+
+
+class MapFailed(StepFailed):
+    """Items of a `step.map` failed; once one had, no further item was begun.
+
+    Attributes:
+        failures: Those of the items, in the order of the list.
+    """
+
+    def __init__(self, step_name: str, failures: "Sequence[StepFailed]", items: int) -> None:
+        parts = "; ".join(f"{one.step_name}: {one.error_type}: {one.message}" for one in failures[:NAMED])
+        more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+        message = f"{len(failures)} of {items} items failed: {parts}{more}"
+        attempts = max(one.attempts for one in failures)
+        super().__init__(step_name, f"{__name__}.{type(self).__name__}", message, attempts)
+        self.failures: tuple[StepFailed, ...] = tuple(failures)
+
+
+class StepTimeoutError(DurablyError, TimeoutError):
+    """An attempt at a step took longer than its `timeout`."""
+
+    def __init__(self, step_name: str, seconds: float) -> None:
+        super().__init__(f"step {step_name!r} took longer than its timeout of {seconds:g} s")
+        self.step_name = step_name
+        self.seconds = seconds
+
+
+class RunTimeoutError(DurablyError, TimeoutError):
+    """A run took longer than its job's `timeout`, counted from its first start, waits included."""
+
+    def __init__(self, job_name: str, seconds: float) -> None:
+        super().__init__(
+            f"the run took longer than the timeout of job {job_name!r}, {seconds:g} s from its first start"
+        )
+        self.job_name = job_name
+        self.seconds = seconds
+
+
+class RetryAfter(DurablyError):  # noqa: N818 - it is raised to say what to do
+    """Raise it in a step, or in a job that has `retry`: try again, but not before so many seconds.
+
+    It counts as a failure, takes the place of the delay that `Retry` would make, and asks neither
+    its `on` nor its `max_delay`.
+
+    Args:
+        seconds: Seconds or a timedelta, 0 for at once.
+        message: What went wrong.
+
+    Raises:
+        ValidationError: The time is negative or no time.
+    """
+
+    def __init__(self, seconds: "Seconds", message: str | None = None) -> None:
+        number = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        # The type says so, the other service's header may not.
+        if not 0 <= number < float("inf"):
+            raise ValidationError(
+                f"RetryAfter takes seconds or a timedelta, not negative, not {seconds!r}",
+                fields=("seconds",),
+            )
+        super().__init__(message or f"asked to be tried again after {number:g} s")
+        self.seconds: float = float(number)
+
+
+class Fatal(DurablyError):  # noqa: N818 - as above
+    """Raise it in a step, or in a job that has `retry`: trying again is pointless."""
 
 
 class NotRunningError(DurablyError):

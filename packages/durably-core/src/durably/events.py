@@ -20,6 +20,7 @@ EventType: TypeAlias = Literal[
     "run:fail",
     "run:cancel",
     "run:retry",
+    "run:reattempt",
     "run:wait",
     "run:release",
     "run:delete",
@@ -27,6 +28,7 @@ EventType: TypeAlias = Literal[
     "step:complete",
     "step:fail",
     "step:cancel",
+    "step:retry",
     "log:write",
     "worker:error",
 ]
@@ -133,6 +135,18 @@ class RunRetried(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReattempted(RunEvent):
+    """The job raised, and begins again after a delay, because it has `retry`; its checkpoints are kept."""
+
+    type: ClassVar[Literal["run:reattempt"]] = "run:reattempt"
+    attempt: int
+    """Which attempt at the job failed, from 1."""
+    error: RunError
+    delay: float
+    """Seconds until the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunWaiting(RunEvent):
     """The run needs no worker until something happens: an instant, a signal, the end of a child."""
 
@@ -193,6 +207,16 @@ class StepFailedEvent(StepEvent):
     type: ClassVar[Literal["step:fail"]] = "step:fail"
     error: RunError
     duration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRetried(StepEvent):
+    """An attempt at the step failed; that is committed, and the next one comes after a delay."""
+
+    type: ClassVar[Literal["step:retry"]] = "step:retry"
+    error: RunError
+    delay: float
+    """Seconds until the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

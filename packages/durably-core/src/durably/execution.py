@@ -1,7 +1,6 @@
 """One execution of one run: its lease, its checkpoints, and the step context of its job."""
 
 import asyncio
-import inspect
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -11,7 +10,6 @@ from functools import partial
 from typing import TypeVar
 
 from durably.bus import Bus
-from durably.codec import Codec
 from durably.doorbell import Doorbell
 from durably.environment import Environment, ThreadPool
 from durably.errors import (
@@ -21,40 +19,33 @@ from durably.errors import (
     StepFailed,
     StepOutsideRunError,
     StoreError,
-    ValidationError,
 )
 from durably.events import (
     LogWritten,
     RunProgressed,
-    StepCancelled,
-    StepCompleted,
-    StepFailedEvent,
-    StepStarted,
     StepSubject,
     WorkerError,
     subject,
 )
-from durably.failures import describe
 from durably.insistence import insist
 from durably.journal import Journal, Page
 from durably.lifecycle import Interruption
 from durably.models import Progress, Run, RunError, StepKind, StepStatus
-from durably.options import Limits, is_text
+from durably.options import Limits
 from durably.stores.base import Answer, Claim, Lease, StepRecord, Store, Wait
 
 T = TypeVar("T")
 
-LONGEST_NAME = 200
-RESERVED: frozenset[str] = frozenset("/[]")
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CurrentStep:
     """The step whose body this task or thread is in."""
 
     execution: "Execution"
     name: str
     attempt: int
+    is_over: bool = False
+    """Its time was up: nobody waits for this body any more."""
 
 
 current_execution: ContextVar["Execution | None"] = ContextVar("durably_execution", default=None)
@@ -167,10 +158,8 @@ class Execution:
         """Take note of a call of a step.
 
         Raises:
-            ValidationError: The name cannot be used.
             NestedStepError, DuplicateStepError: As `StepContext.run`.
         """
-        _check_name(name)
         step = current_step.get()
         if step is not None and step.execution is self:
             raise NestedStepError(name, step.name)
@@ -221,48 +210,13 @@ class Execution:
         """Whether checkpoints are left that the job has not come to again."""
         return bool(self._unused)
 
-    async def perform(self, name: str, body: Callable[[], object], codec: Codec[object]) -> object:
-        """Execute the body and commit what came of it.
-
-        Raises:
-            StepFailed: The body raised or its result cannot be stored; that is committed.
-        """
+    def leave_replay(self) -> None:
+        """The job comes to a step that has no checkpoint: from here on it lives."""
         self._unused.clear()
-        started = self.begin(name)
-        self._executing += 1
-        self.touch()
-        task = asyncio.current_task()
-        if task is not None and task is not self.root:
-            self._branches.add(task)
-        token = current_step.set(CurrentStep(self, name, started.attempt))
-        try:
-            self.journal.step_started(started)
-            if self.is_suspect:
-                # If this body kills the process, the row says which one it was.
-                await self.flush(started_before=started.started_at)
-            if self._engine.bus.wants("step:start"):
-                self._engine.bus.publish(StepStarted(**self._of(started)))
-            self.require_live()
-            try:
-                value = await self._call(body)
-                text, value = codec.encode(
-                    value, what=f"the result of step {name!r}", limit=self._engine.limits.payload_bytes
-                )
-            except Exception as error:
-                raise await self._fail(started, error) from error
-            await self._complete(started, text, value)
-            return value
-        except asyncio.CancelledError:
-            if self.interruption != "lost":
-                self._engine.bus.publish(StepCancelled(**self._of(started)))
-            raise
-        finally:
-            self._executing -= 1
-            self.touch()
-            self.journal.step_ended(name)
-            current_step.reset(token)
-            if task is not None:
-                self._branches.discard(task)
+
+    def left_running(self, name: str) -> StepRecord | None:
+        """The step as its last attempt left it, in this execution or an earlier one."""
+        return self._steps.get(name)
 
     def begin(
         self,
@@ -290,32 +244,25 @@ class Execution:
             child_id=child_id,
         )
 
-    async def _call(self, body: Callable[[], object]) -> object:
-        if not _is_async(body):
-            future = self._engine.threads.submit(partial(_without_stop_iteration, body))
-            self.working.add(future)
-            future.add_done_callback(self.working.discard)
-            result = await asyncio.wrap_future(future)
-        else:
-            result = body()
-        return await result if inspect.isawaitable(result) else result
+    def body_begins(self, task: "asyncio.Task[object] | None") -> None:
+        """A step's body is about to be called, in this task."""
+        self._executing += 1
+        self.touch()
+        if task is not None and task is not self.root:
+            self._branches.add(task)
 
-    async def _complete(self, started: StepRecord, text: str, value: object) -> None:
-        duration = await self._save(started, "completed", result_json=text)
+    def body_ends(self, task: "asyncio.Task[object] | None") -> None:
+        """It has ended, or was left to its thread."""
+        self._executing -= 1
+        self.touch()
+        if task is not None:
+            self._branches.discard(task)
+
+    def clear_suspicion(self) -> None:
+        """A new checkpoint is committed: whatever killed the workers, it was not what came before."""
         if self.is_suspect:
             self.is_suspect = False
             self._cleared()
-        if self._engine.bus.wants("step:complete"):
-            self._engine.bus.publish(StepCompleted(**self._of(started), output=value, duration=duration))
-
-    async def _fail(self, started: StepRecord, error: Exception) -> StepFailed:
-        """Commit the failure; answers what the job is told."""
-        failure = describe(error)
-        self._failures[started.name] = (started.sequence, math.inf)
-        duration = await self._save(started, "failed", error=failure)
-        self._failures[started.name] = (started.sequence, self.journal.number())
-        self._engine.bus.publish(StepFailedEvent(**self._of(started), error=failure, duration=duration))
-        return StepFailed(started.name, failure.type, failure.message, started.attempt)
 
     # Waits
 
@@ -331,6 +278,11 @@ class Execution:
     def is_quiet(self, seconds: float) -> bool:
         """Whether no body is executing and no step has begun or ended for so long."""
         return not self._executing and self._engine.environment.monotonic() - self._touched_at >= seconds
+
+    def has_ended_well(self, name: str) -> bool | None:
+        """Whether an earlier execution left a result of this step, not a failure; None: neither."""
+        known = self._steps.get(name)
+        return None if known is None or known.status == "running" else known.error is None
 
     def began_before(self, name: str) -> bool:
         """Whether an earlier execution left this step running."""
@@ -357,7 +309,7 @@ class Execution:
 
     # Writing
 
-    async def _save(
+    async def save(
         self,
         started: StepRecord,
         status: StepStatus,
@@ -387,11 +339,35 @@ class Execution:
         )
         return max(0.0, (record.completed_at or 0.0) - record.started_at)
 
+    async def save_failure(self, started: StepRecord, failure: RunError) -> float:
+        """Commit the step's failure, of which the job is told next; answers how long it took.
+
+        Raises:
+            asyncio.CancelledError: As `save`.
+        """
+        self._failures[started.name] = (started.sequence, math.inf)
+        duration = await self.save(started, "failed", error=failure)
+        self._failures[started.name] = (started.sequence, self.journal.number())
+        return duration
+
+    async def save_attempt(self, attempt: StepRecord) -> None:
+        """Commit an attempt that failed and is not the last.
+
+        Raises:
+            asyncio.CancelledError: As `save`.
+        """
+        page = self.journal.page()
+        record = replace(attempt, sequence=self.journal.number())
+        await self._write(
+            "checkpoint", lambda: self._engine.store.save_attempt(self.lease, record, page.notes), page
+        )
+        self._steps[attempt.name] = record
+
     async def flush(self, *, started_before: float) -> None:
         """Write what the journal holds, steps that started after this instant excepted.
 
         Raises:
-            asyncio.CancelledError: As `_save`.
+            asyncio.CancelledError: As `save`.
         """
         page = self.journal.full_page(started_before=started_before)
         if page.notes:
@@ -451,27 +427,6 @@ class Execution:
                     )
                 )
 
-    def _of(self, step: StepRecord) -> StepSubject:
+    def about(self, step: StepRecord) -> StepSubject:
+        """What every event about this step says of it."""
         return {**subject(self.run), "step_name": step.name, "attempt": step.attempt}
-
-
-def _check_name(name: object) -> None:
-    fits = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and RESERVED.isdisjoint(name)
-    if not fits or not is_text(str(name)):
-        raise ValidationError(
-            f"{name!r} is no step name: use 1 to {LONGEST_NAME} characters without / [ ] and NUL"
-        )
-
-
-def _is_async(fn: Callable[..., object]) -> bool:
-    while isinstance(fn, partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
-
-
-def _without_stop_iteration(body: Callable[[], object]) -> object:
-    # A future refuses StopIteration as an exception and would never be done.
-    try:
-        return body()
-    except StopIteration as error:
-        raise RuntimeError("the step's function raised StopIteration") from error

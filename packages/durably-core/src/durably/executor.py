@@ -8,13 +8,22 @@ from functools import partial
 from typing import assert_never
 
 from durably.context import DurableStepContext
-from durably.errors import StoreError
-from durably.events import RunCompleted, RunFailed, RunReleased, RunStarted, RunWaiting, subject
+from durably.errors import RunTimeoutError, StoreError
+from durably.events import (
+    RunCompleted,
+    RunFailed,
+    RunReattempted,
+    RunReleased,
+    RunStarted,
+    RunWaiting,
+    subject,
+)
 from durably.execution import Engine, Execution, current_execution
 from durably.failures import describe
 from durably.jobs import AnyJob
 from durably.lifecycle import Ending, verdict
-from durably.stores.base import Answer, Completed, Failed, Outcome
+from durably.retries import wait_before_next
+from durably.stores.base import Answer, Completed, Failed, Outcome, Reattempt
 
 LONGEST_HOLD = 3600.0
 """Seconds for which a run is kept from others when its thread outlives its worker's stop."""
@@ -35,6 +44,7 @@ class Executor:
             self._body(execution, job, step), name=f"durably:{job.name}:{execution.run.id}"
         )
         execution.root = root
+        timer = self._time(execution, job)
         if execution.interruption is not None:
             root.cancel()
         try:
@@ -46,12 +56,30 @@ class Executor:
             raise
         finally:
             branches = execution.end()
+            if timer is not None:
+                timer.cancel()
             await step.close()
         if branches:
             execution.report(
                 "job", RuntimeError(f"the job ended while {branches} of its steps were executing")
             )
         await self._settle(execution, job, root, begun)
+
+    def _time(self, execution: Execution, job: AnyJob) -> "asyncio.Task[None] | None":
+        """See that the execution ends when the run's time is up."""
+        ends_at = _ends_at(execution, job)
+        if ends_at is None:
+            return None
+        seconds = ends_at - self._engine.environment.now()
+        if seconds <= 0:
+            execution.interrupt("overdue")
+            return None
+
+        async def end() -> None:
+            await self._engine.environment.sleep(seconds)
+            execution.interrupt("overdue")
+
+        return self._engine.environment.spawn(end(), name=f"durably:timeout:{execution.run.id}")
 
     async def _body(self, execution: Execution, job: AnyJob, step: DurableStepContext) -> object:
         current_execution.set(execution)
@@ -75,6 +103,9 @@ class Executor:
         run = execution.run
         ending, error = _ending(root)
         decision = verdict(execution.interruption, ending)
+        if decision in {"complete", "fail"} and run.concurrency_key is not None:
+            # A thread whose time was up works on: until it has ended, the key is not free for the next.
+            await _threads_of(execution)
         match decision:
             case "complete":
                 text = str(root.result())
@@ -89,17 +120,11 @@ class Executor:
                         )
                     )
             case "fail":
-                failure = describe(error or RuntimeError("unknown"))
-                failure = replace(failure, steps=execution.failed_beside(failure.steps))
-                if await self._finish(execution, Failed(error=failure)):
-                    self._engine.bus.publish(
-                        RunFailed(
-                            **subject(run),
-                            error=failure,
-                        )
-                    )
+                if execution.interruption == "overdue":
+                    error = RunTimeoutError(job.name, job.timeout or 0.0)
+                await self._fail(execution, job, error or RuntimeError("unknown"))
             case "suspend":
-                await self._suspend(execution)
+                await self._suspend(execution, job)
             case "release":
                 await self._release(execution)
             case "abandon":
@@ -107,6 +132,36 @@ class Executor:
                 await _threads_of(execution)
             case _:
                 assert_never(decision)
+
+    async def _fail(self, execution: Execution, job: AnyJob, error: BaseException) -> None:
+        """End the run as failed, or let the job begin again if it may."""
+        delay, error = self._delay(execution, job, error)
+        failure = describe(error)
+        failure = replace(failure, steps=execution.failed_beside(failure.steps))
+        about = subject(execution.run)
+        attempt = execution.run.attempt
+        if delay is None:
+            if await self._finish(execution, Failed(error=failure)):
+                self._engine.bus.publish(RunFailed(**about, error=failure))
+        elif await self._finish(execution, Reattempt(error=failure, attempt=attempt, delay=delay)):
+            self._engine.bus.publish(RunReattempted(**about, attempt=attempt, error=failure, delay=delay))
+
+    def _delay(
+        self, execution: Execution, job: AnyJob, error: BaseException
+    ) -> tuple[float | None, BaseException]:
+        """Seconds until the next attempt at the job, None if there is none; and what it failed of."""
+        if execution.interruption is not None or not isinstance(error, Exception):
+            return None, error
+        environment = self._engine.environment
+        try:
+            delay = wait_before_next(job.retry, error, execution.run.attempt, chance=environment.random())
+        except Exception as broken:  # noqa: BLE001 - a user's function decides what is retried
+            return None, broken
+        ends_at = _ends_at(execution, job)
+        if delay is not None and ends_at is not None and environment.now() + delay >= ends_at:
+            # Its time would be up before it begins.
+            delay = None
+        return delay, error
 
     async def _finish(self, execution: Execution, outcome: Outcome) -> bool:
         """Write the outcome; answers whether it stands."""
@@ -129,12 +184,14 @@ class Executor:
             await self._let_go(execution)
         return answer == "applied"
 
-    async def _suspend(self, execution: Execution) -> None:
+    async def _suspend(self, execution: Execution, job: AnyJob) -> None:
         """Park the run on its waits; it is somebody's again once one of them has ended."""
         page = execution.journal.page()
 
         def write() -> Coroutine[object, object, Answer]:
-            return self._engine.store.suspend(execution.lease, execution.parked_on, page.notes)
+            return self._engine.store.suspend(
+                execution.lease, execution.parked_on, page.notes, until=_ends_at(execution, job)
+            )
 
         answer: Answer
         try:
@@ -201,6 +258,12 @@ def _ending(root: "asyncio.Task[object]") -> tuple[Ending, BaseException | None]
         return "raised", asyncio.CancelledError("the job cancelled itself")
     error = root.exception()
     return ("returned", None) if error is None else ("raised", error)
+
+
+def _ends_at(execution: Execution, job: AnyJob) -> float | None:
+    """The instant at which the run's time is up, by the wall clock: it outlives processes."""
+    since = execution.run.timed_from
+    return None if job.timeout is None or since is None else since.timestamp() + job.timeout
 
 
 async def _threads_of(execution: Execution) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-from durably.errors import StepFailed
+from durably.errors import MapFailed, StepFailed
 from durably.models import RunError
 
 LONGEST_MESSAGE = 16_384
@@ -65,6 +65,10 @@ def _step_failures(error: BaseException | None, seen: set[int]) -> Iterator[Step
     if error is None or id(error) in seen:
         return
     seen.add(id(error))
+    if isinstance(error, MapFailed):
+        for failure in error.failures:
+            yield from _step_failures(failure, seen)
+        return
     if isinstance(error, StepFailed):
         yield error
         return

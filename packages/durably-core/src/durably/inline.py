@@ -3,17 +3,21 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import TypeVar, cast
 
 from typing_extensions import Unpack, override
 
 from durably.codec import Codec
-from durably.errors import DuplicateStepError, StepError, StepFailed
+from durably.environment import RealEnvironment
+from durably.errors import DuplicateStepError, MapFailed, StepError, StepFailed
 from durably.failures import type_name
 from durably.jobs import JobDefinition
+from durably.mapping import Items
 from durably.models import LogLevel, Seconds
 from durably.options import ChildOptions, Limits
+from durably.policies import Policy
 from durably.steps import Invocable, StepContext, StepLog
 
 In = TypeVar("In")
@@ -35,7 +39,10 @@ async def run_inline(job: JobDefinition[In, Out], input: In) -> Out:
         output = await job.function(InlineStepContext(), value)
     except StepFailed as failed:
         # Nobody caught it: whoever debugs wants what was raised, where it was raised.
-        raise failed.__cause__ or failed from None
+        original: BaseException = failed
+        while isinstance(original, StepFailed) and original.__cause__ is not None:
+            original = original.__cause__
+        raise original from None
     return job.output_codec.encode(
         output, what=f"the output of job {job.name!r}", limit=Limits().payload_bytes
     )[1]
@@ -62,7 +69,9 @@ class InlineStepContext(StepContext):
     @override
     def idempotency_key(self) -> str:
         step = _current_step.get()
-        return RUN_ID if step is None else f"{RUN_ID}:{step}"
+        if step is not None:
+            return f"{RUN_ID}:{step}"
+        return f"{RUN_ID}:{self._prefix}" if self._prefix else RUN_ID
 
     @property
     @override
@@ -85,7 +94,7 @@ class InlineStepContext(StepContext):
 
     @override
     async def _sleep(self, name: str, *, duration: float | None = None, until: float | None = None) -> None:
-        self._enter(name)
+        self._enter(self._place(name))
 
     @override
     async def wait_for_signal(
@@ -97,7 +106,7 @@ class InlineStepContext(StepContext):
     async def invoke(
         self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
     ) -> Out:
-        self._enter(name)
+        self._enter(self._place(name))
         return await run_inline(cast("JobDefinition[In, Out]", getattr(job, "definition", job)), input)
 
     @override
@@ -114,27 +123,50 @@ class InlineStepContext(StepContext):
         await self.invoke(name, job, input, **options)
         return f"{RUN_ID}/{name}"
 
-    def _enter(self, name: str, call_site: str = "this one") -> None:
-        if name in self._called:
-            raise DuplicateStepError(name, self._called[name], call_site)
-        self._called[name] = call_site
+    @override
+    def _enter(self, place: str, call_site: str = "this one") -> None:
+        if place in self._called:
+            raise DuplicateStepError(place, self._called[place], call_site)
+        self._called[place] = call_site
 
     @override
     async def _run(
-        self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
+        self,
+        place: str,
+        body: Callable[[], object],
+        codec: Codec[object],
+        call_site: str,
+        policy: Policy | None = None,
     ) -> object:
-        self._enter(name, call_site)
-        token = _current_step.set(name)
+        # A debugger takes its time, and a unit test has none: no attempts, no timeout.
+        del policy
+        self._enter(place, call_site)
+        token = _current_step.set(place)
         try:
             value = body()
             if isawaitable(value):
                 value = await value
-            what = f"the result of step {name!r}"
+            what = f"the result of step {place!r}"
             return codec.encode(value, what=what, limit=Limits().payload_bytes)[1]
         except Exception as error:
-            raise StepFailed(name, type_name(error), str(error), 1) from error
+            raise StepFailed(place, type_name(error), str(error), 1) from error
         finally:
             _current_step.reset(token)
+
+    @override
+    async def _map(self, items: Items) -> list[object]:
+        self._enter(items.place, items.call_site)
+        results: list[object] = []
+        for key, body in items.bodies.items():
+            try:
+                results.append(await self._run(items.name(key), body, items.codec, items.call_site))
+            except StepFailed as error:
+                raise MapFailed(items.place, [error], len(items.bodies)) from error
+        return results
+
+    @override
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(RealEnvironment().now(), UTC)
 
     @override
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:

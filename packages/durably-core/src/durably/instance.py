@@ -13,7 +13,7 @@ from durably.doorbell import Doorbell
 from durably.environment import Environment, RealEnvironment
 from durably.errors import ConfigurationError
 from durably.handles import JobHandle
-from durably.jobs import JobDefinition, JobFunction, Registry, definition_of
+from durably.jobs import JobDefinition, JobFunction, JobOptions, Registry, definition_of
 from durably.models import Durability, LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
 from durably.neighbours import leave, place_of, settle_at
 from durably.options import WorkerOptions, seconds
@@ -172,22 +172,23 @@ class Durably(EventSource):
     def job(self, function: JobFunction[In, Out], /) -> JobHandle[In, Out]: ...
     @overload
     def job(
-        self, function: None = None, /, *, name: str | None = None
+        self, function: None = None, /, **options: Unpack[JobOptions]
     ) -> Callable[[JobFunction[In, Out]], JobHandle[In, Out]]: ...
     def job(
-        self, function: JobFunction[In, Out] | None = None, /, *, name: str | None = None
+        self, function: JobFunction[In, Out] | None = None, /, **options: Unpack[JobOptions]
     ) -> "JobHandle[In, Out] | Callable[[JobFunction[In, Out]], JobHandle[In, Out]]":
         """Make an async function a job of this instance: `@durably.job`, `@durably.job(name=…)`.
 
         The name comes from the function (`import_csv` becomes `import-csv`), the types from its
-        annotations.
+        annotations. Options: see `JobOptions`.
 
         Raises:
-            ConfigurationError: The function is not `async def f(step, input: In) -> Out`.
+            ConfigurationError: The function is not `async def f(step, input: In) -> Out`, or an option
+                cannot be used.
         """
         if function is None:
-            return lambda function: self.register(definition_of(function, name=name))
-        return self.register(definition_of(function, name=name))
+            return lambda function: self.register(definition_of(function, **options))
+        return self.register(definition_of(function, **options))
 
     def get_job(self, name: str, /) -> JobHandle[Any, Any] | None:
         """The handle of a registered job."""

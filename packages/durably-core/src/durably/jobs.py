@@ -3,10 +3,15 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Generic, TypeAlias, TypeVar, cast, get_type_hints, overload
+from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast, get_type_hints, overload
+
+from typing_extensions import Unpack
 
 from durably.codec import Codec, codec_for
 from durably.errors import ConfigurationError, JobAlreadyRegisteredError, JobNotFoundError
+from durably.models import Seconds
+from durably.options import seconds
+from durably.retries import Retry, as_retry
 from durably.steps import StepContext
 
 In = TypeVar("In")
@@ -17,13 +22,30 @@ JobFunction: TypeAlias = Callable[[StepContext, In], Awaitable[Out]]
 JOB_NAME: re.Pattern[str] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
+class JobPolicy(TypedDict, total=False):
+    """What applies to every run of a job."""
+
+    retry: Retry | int | None
+    """Begin the job again after it raised, its finished steps kept; as a number: so many attempts.
+    Comes after the attempts at a step are spent, which then begin anew."""
+    timeout: Seconds | None
+    """How long a run may take from its first start, waits and attempts included; then it fails."""
+
+
+class JobOptions(JobPolicy, total=False):
+    """Options of `job`."""
+
+    name: str | None
+    """Default: the function's own, `import_csv` as `import-csv`."""
+
+
 class JobDefinition(Generic[In, Out]):
     """A named job: its function and the types of its input and output.
 
     Immutable; equal only to itself. Make one with `define_job` or `@job`.
     """
 
-    __slots__ = ("doc", "function", "input_codec", "name", "output_codec")
+    __slots__ = ("doc", "function", "input_codec", "name", "output_codec", "retry", "timeout")
 
     def __init__(
         self,
@@ -32,6 +54,7 @@ class JobDefinition(Generic[In, Out]):
         function: JobFunction[In, Out],
         input_codec: Codec[In],
         output_codec: Codec[Out],
+        **policy: Unpack[JobPolicy],
     ) -> None:
         if not JOB_NAME.fullmatch(name):
             raise ConfigurationError(
@@ -43,6 +66,9 @@ class JobDefinition(Generic[In, Out]):
         self.input_codec: Codec[In] = input_codec
         self.output_codec: Codec[Out] = output_codec
         self.doc: str | None = inspect.getdoc(function)
+        timeout = policy.get("timeout")
+        self.retry: Retry | None = as_retry(policy.get("retry"))
+        self.timeout: float | None = None if timeout is None else seconds(timeout, "timeout")
 
     def __repr__(self) -> str:
         return f"<JobDefinition {self.name}>"
@@ -50,11 +76,16 @@ class JobDefinition(Generic[In, Out]):
 
 @overload
 def define_job(
-    *, name: str, input: type[In], output: type[Out], run: JobFunction[In, Out]
+    *, name: str, input: type[In], output: type[Out], run: JobFunction[In, Out], **policy: Unpack[JobPolicy]
 ) -> JobDefinition[In, Out]: ...
 @overload
 def define_job(
-    *, name: str, input: type[In], output: None = None, run: JobFunction[In, None]
+    *,
+    name: str,
+    input: type[In],
+    output: None = None,
+    run: JobFunction[In, None],
+    **policy: Unpack[JobPolicy],
 ) -> JobDefinition[In, None]: ...
 def define_job(
     *,
@@ -62,6 +93,7 @@ def define_job(
     input: type[In],
     output: type[Out] | None = None,
     run: JobFunction[In, Out] | JobFunction[In, None],
+    **policy: Unpack[JobPolicy],
 ) -> JobDefinition[In, Out] | JobDefinition[In, None]:
     """Define a job from its parts.
 
@@ -70,9 +102,10 @@ def define_job(
         input: The type of the input: a pydantic model, or anything pydantic can validate.
         output: The type of the output; leave it out for a job that answers None.
         run: The function: `async def run(step, input)`.
+        **policy: See `JobPolicy`: `retry` and `timeout`.
 
     Raises:
-        ConfigurationError: The name or a type cannot be used.
+        ConfigurationError: The name, a type or an option cannot be used.
     """
     _require_async(run, name)
     return JobDefinition[In, Out](
@@ -80,6 +113,7 @@ def define_job(
         function=cast("JobFunction[In, Out]", run),
         input_codec=codec_for(input),
         output_codec=cast("Codec[Out]", codec_for(output if output is not None else type(None))),
+        **policy,
     )
 
 
@@ -87,24 +121,28 @@ def define_job(
 def job(function: JobFunction[In, Out], /) -> JobDefinition[In, Out]: ...
 @overload
 def job(
-    function: None = None, /, *, name: str | None = None
+    function: None = None, /, **options: Unpack[JobOptions]
 ) -> Callable[[JobFunction[In, Out]], JobDefinition[In, Out]]: ...
 def job(
-    function: JobFunction[In, Out] | None = None, /, *, name: str | None = None
+    function: JobFunction[In, Out] | None = None, /, **options: Unpack[JobOptions]
 ) -> JobDefinition[In, Out] | Callable[[JobFunction[In, Out]], JobDefinition[In, Out]]:
     """Make an async function a job: the name from the function, the types from its annotations.
 
     `import_csv` becomes `import-csv` unless `name` says otherwise.
 
+    Args:
+        function: `async def f(step, input: In) -> Out`.
+        **options: See `JobOptions`: `name`, `retry`, `timeout`.
+
     Raises:
-        ConfigurationError: The function is not `async def f(step, input: In) -> Out`.
+        ConfigurationError: The function is not like that, or an option cannot be used.
     """
     if function is None:
-        return lambda function: definition_of(function, name=name)
-    return definition_of(function, name=name)
+        return lambda function: definition_of(function, **options)
+    return definition_of(function, **options)
 
 
-def definition_of(function: JobFunction[In, Out], *, name: str | None) -> JobDefinition[In, Out]:
+def definition_of(function: JobFunction[In, Out], **options: Unpack[JobOptions]) -> JobDefinition[In, Out]:
     """The definition that a function's name and annotations make.
 
     Raises:
@@ -130,11 +168,13 @@ def definition_of(function: JobFunction[In, Out], *, name: str | None) -> JobDef
                 f"job {own_name!r} has no annotation for {needed!r}; "
                 "write async def f(step: StepContext, input: In) -> Out"
             )
+    policy: JobPolicy = {"retry": options.get("retry"), "timeout": options.get("timeout")}
     return JobDefinition[In, Out](
-        name=name or own_name.strip("_").replace("_", "-"),
+        name=options.get("name") or own_name.strip("_").replace("_", "-"),
         function=function,
         input_codec=codec_for(hints[parameters[1]]),
         output_codec=codec_for(hints["return"]),
+        **policy,
     )
 
 

@@ -13,6 +13,7 @@ Verb: TypeAlias = Literal[
     "claim",
     "complete",
     "fail",
+    "reattempt",
     "suspend",
     "wake",
     "release",
@@ -36,6 +37,7 @@ TRANSITIONS: Mapping[Verb, Transition] = {
     "claim": Transition(frozenset({"pending"}), "running"),
     "complete": Transition(frozenset({"running"}), "completed"),
     "fail": Transition(frozenset({"running"}), "failed"),
+    "reattempt": Transition(frozenset({"running"}), "pending"),
     "suspend": Transition(frozenset({"running"}), "waiting"),
     "wake": Transition(frozenset({"waiting"}), "pending"),
     "release": Transition(frozenset({"running"}), "pending"),
@@ -46,9 +48,9 @@ TRANSITIONS: Mapping[Verb, Transition] = {
     "delete": Transition(TERMINAL_STATUSES, None),
 }
 
-Interruption: TypeAlias = Literal["cancelled", "lost", "stopping", "suspended"]
+Interruption: TypeAlias = Literal["cancelled", "lost", "stopping", "suspended", "overdue"]
 """Why an execution was ended from outside: a person cancelled the run, the lease is gone, the worker
-is being stopped, or the run needs no worker until something happens."""
+is being stopped, the run needs no worker until something happens, or its time is up."""
 
 Ending: TypeAlias = Literal["returned", "raised"]
 """How the job's coroutine ended."""
@@ -67,6 +69,8 @@ def verdict(interruption: Interruption | None, ending: Ending) -> Verdict:
             return "abandon"
         case "suspended":
             return "suspend"
+        case "overdue":
+            return "fail"
         case "cancelled" | "stopping":
             return "release"
         case None:

@@ -95,11 +95,16 @@ class Run(Generic[InputT, OutputT]):
     """Whether the concurrency key spans jobs."""
     priority: int = 0
     due_at: datetime | None = None
-    """The instant before which it does not start: its `run_at`, or creation plus `delay`."""
+    """The instant before which it does not start: its `run_at`, creation plus `delay`, or the one of
+    the job's next attempt."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
     """When it became completed, failed or cancelled."""
     completed_step_count: int = 0
+    attempt: int = 1
+    """Which attempt at the job this is, or was, since it was triggered or last retried by a person."""
+    timed_from: datetime | None = None
+    """The instant from which the job's timeout counts: the first start, or the first after a retry."""
     crashes: int = 0
     """Worker deaths in a row without a new checkpoint."""
     lease_owner: str | None = None
@@ -172,6 +177,17 @@ class RunResult(Generic[OutputT]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepAttempt:
+    """An attempt at a step that failed."""
+
+    number: int
+    """From 1; begins anew after a retry of the run."""
+    started_at: datetime
+    ended_at: datetime
+    error: RunError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One named step of a run, as stored."""
 
@@ -189,10 +205,12 @@ class Step:
     error: RunError | None = None
     kind: StepKind = "run"
     wake_at: datetime | None = None
-    """The instant at which a wait ends by itself; None: never."""
+    """The instant at which a wait ends by itself, or the next attempt is due; None: never."""
     signal_key: str | None = None
     child_id: str | None = None
     """The run that is waited for, or was spawned."""
+    attempts: tuple[StepAttempt, ...] = ()
+    """The attempts that failed, the oldest first, those before a retry of the run included."""
 
     @property
     def result(self) -> object:

@@ -11,6 +11,9 @@ from durably.errors import ConfigurationError, DurablyError, ValidationError
 from durably.models import Coalesce, ConcurrencyKey, Seconds
 
 LONGEST_KEY = 512
+LONGEST_NAME = 200
+RESERVED: frozenset[str] = frozenset("/[]")
+"""In the names of steps these stand for scopes and for the items of a map."""
 LONGEST_LABEL = 255
 HIGHEST_PRIORITY = 1_000_000
 LABEL_KEY: re.Pattern[str] = re.compile(r"[A-Za-z0-9._/-]{1,255}")
@@ -220,6 +223,19 @@ def _coalesce(value: object) -> Coalesce | None:
             fields=("coalesce",),
         )
     return cast("Coalesce | None", value)
+
+
+def check_step_name(name: object) -> None:
+    """Check the name of a step or a scope.
+
+    Raises:
+        ValidationError: It cannot be used; says what is allowed.
+    """
+    fits = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and RESERVED.isdisjoint(name)
+    if not fits or not is_text(str(name)):
+        raise ValidationError(
+            f"{name!r} is no step name: use 1 to {LONGEST_NAME} characters without / [ ] and NUL"
+        )
 
 
 def is_text(value: str) -> bool:

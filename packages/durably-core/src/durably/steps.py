@@ -4,7 +4,6 @@
 (`execution.py`), `run_inline` gets a plain one (`inline.py`).
 """
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
@@ -14,9 +13,14 @@ from typing import Protocol, TypeVar, TypeVarTuple, overload
 from typing_extensions import Unpack
 
 from durably.codec import Codec, codec_for, codec_of_result
+from durably.derivations import StepValues
 from durably.errors import ValidationError
+from durably.mapping import StepMaps
 from durably.models import LogLevel, Seconds
+from durably.naming import call_site
 from durably.options import ChildOptions, instant, seconds
+from durably.policies import Policy, policy_of
+from durably.retries import Retry
 
 T = TypeVar("T")
 In = TypeVar("In")
@@ -69,16 +73,11 @@ class StepLog(ABC):
     def _write(self, level: LogLevel, message: str, fields: dict[str, object]) -> None: ...
 
 
-class StepContext(ABC):
+class StepContext(StepMaps, StepValues):
     """A run's steps, progress and log, from inside its job.
 
     Belongs to one execution of one run: once that has ended, it refuses every call.
     """
-
-    @property
-    @abstractmethod
-    def run_id(self) -> str:
-        """The run's id."""
 
     @property
     @abstractmethod
@@ -115,15 +114,47 @@ class StepContext(ABC):
         """
 
     @overload
-    async def run(self, name: str, fn: Callable[[*Args], object], /, *args: *Args, result: type[T]) -> T: ...
-    @overload
     async def run(
-        self, name: str, fn: Callable[[*Args], Awaitable[T]], /, *args: *Args, result: None = None
+        self,
+        name: str,
+        fn: Callable[[*Args], object],
+        /,
+        *args: *Args,
+        result: type[T],
+        retry: Retry | int | None = None,
+        timeout: Seconds | None = None,
     ) -> T: ...
     @overload
-    async def run(self, name: str, fn: Callable[[*Args], T], /, *args: *Args, result: None = None) -> T: ...
+    async def run(
+        self,
+        name: str,
+        fn: Callable[[*Args], Awaitable[T]],
+        /,
+        *args: *Args,
+        result: None = None,
+        retry: Retry | int | None = None,
+        timeout: Seconds | None = None,
+    ) -> T: ...
+    @overload
+    async def run(
+        self,
+        name: str,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        result: None = None,
+        retry: Retry | int | None = None,
+        timeout: Seconds | None = None,
+    ) -> T: ...
     def run(
-        self, name: str, fn: Callable[..., object], /, *args: object, result: object = None
+        self,
+        name: str,
+        fn: Callable[..., object],
+        /,
+        *args: object,
+        result: object = None,
+        retry: Retry | int | None = None,
+        timeout: Seconds | None = None,
     ) -> Coroutine[object, object, object]:
         """Call `fn(*args)` once and keep its result; ever after, answer what was kept.
 
@@ -138,22 +169,35 @@ class StepContext(ABC):
             fn: The body.
             *args: Its arguments.
             result: The type of the result, where `fn` does not say it.
+            retry: Try again after a failure; a number means so many attempts. Each failed attempt is
+                stored, with its error; waits of more than a second need no worker.
+            timeout: How long one attempt may take; then it fails with `StepTimeoutError`, which is worth
+                another one. An `async def` is cancelled. A plain function cannot be: the step goes on
+                without it, but it keeps its thread until it returns, what it returns is dropped, and
+                another attempt may execute beside it. It may ask `is_cancelled`. The time it waits for
+                a free thread counts.
 
         Raises:
             StepFailed: The body raised, now or when it was executed, or its result cannot be stored.
             DuplicateStepError: The name was used before in this execution.
             NestedStepError: Called inside another step's body.
             StepOutsideRunError: Called outside the execution that this context belongs to.
+            ConfigurationError: `retry`, `timeout` or `result` cannot be used.
         """
         # Not itself async: only here the caller's frame is the one that called.
-        caller = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented
-        site = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         codec = codec_of_result(fn) if result is None else codec_for(result)
-        return self._run(name, partial(fn, *args) if args else fn, codec, site)
+        policy = None if retry is None and timeout is None else policy_of(retry, timeout)
+        body = partial(fn, *args) if args else fn
+        return self._run(self._place(name), body, codec, call_site(), policy)
 
     @abstractmethod
     async def _run(
-        self, name: str, body: Callable[[], object], codec: Codec[object], call_site: str
+        self,
+        place: str,
+        body: Callable[[], object],
+        codec: Codec[object],
+        call_site: str,
+        policy: Policy | None = None,
     ) -> object: ...
 
     @property

@@ -51,6 +51,10 @@ class EventSource:
     ) -> Callable[[], None]: ...
     @overload
     def on(
+        self, event_type: Literal["run:reattempt"], handler: Callable[[events.RunReattempted], object], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(
         self, event_type: Literal["run:wait"], handler: Callable[[events.RunWaiting], object], /
     ) -> Callable[[], None]: ...
     @overload
@@ -72,6 +76,10 @@ class EventSource:
     @overload
     def on(
         self, event_type: Literal["step:fail"], handler: Callable[[events.StepFailedEvent], object], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(
+        self, event_type: Literal["step:retry"], handler: Callable[[events.StepRetried], object], /
     ) -> Callable[[], None]: ...
     @overload
     def on(

@@ -56,6 +56,23 @@ class Waiting:
             return await self._suspend(wait)
         return await self._park(wait)
 
+    async def back_off(self, step: StepRecord) -> None:
+        """Return once the step's next attempt is due, or unwind because the run is suspended.
+
+        Raises:
+            asyncio.CancelledError: The run is suspended, or no longer ours.
+        """
+        execution = self._execution
+        execution.touch()
+        seconds = self._seconds_until(step)
+        if seconds <= SHORT:
+            await self._engine.environment.sleep(max(0.0, seconds))
+        elif asyncio.current_task() is execution.root and not execution.is_executing:
+            await self._suspend(Wait(step=step))
+        else:
+            await self._park(Wait(step=step))
+        execution.require_live()
+
     async def close(self) -> None:
         """End the watcher."""
         if self._watcher is not None:
@@ -117,7 +134,7 @@ class Waiting:
             parked = self._parked.get(step.name)
             if parked is None:
                 continue
-            if step.status == "running":
+            if step.status == "running" and not (step.kind == "run" and self._seconds_until(step) <= 0):
                 wait = replace(parked.wait, step=replace(parked.wait.step, wake_at=step.wake_at))
                 self._parked[step.name] = replace(parked, wait=wait)
             elif not parked.ended.done():

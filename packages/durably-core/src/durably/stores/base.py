@@ -95,6 +95,8 @@ class StepRecord:
     wake_at: float | None = None
     signal_key: str | None = None
     child_id: str | None = None
+    failures: int = 0
+    """Attempts that failed since it first started, or since the run was last sent back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,18 @@ class Failed:
     error: RunError
 
 
-Outcome: TypeAlias = Completed | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reattempt:
+    """The job raised, and is to be tried again."""
+
+    error: RunError
+    attempt: int
+    """The one that failed."""
+    delay: float
+    """Seconds from the store's present until the next one."""
+
+
+Outcome: TypeAlias = Completed | Failed | Reattempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,12 +290,24 @@ class Store(Protocol):
         """
         ...
 
+    async def save_attempt(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
+        """Write a failed attempt that is not the last, and the notes; one transaction.
+
+        The step stays `running`, its next attempt due at `wake_at`; the attempt, with its error, goes
+        to the step's history. The same record again is `applied`.
+        """
+        ...
+
     async def note(self, lease: Lease, notes: Notes, /) -> Answer:
         """Write logs, progress and started steps; one transaction."""
         ...
 
     async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
-        """End the run and write the notes; frees its key; one transaction."""
+        """End the run and write the notes; frees its key; one transaction.
+
+        A `Reattempt` does not end it: running → pending, due after the delay, its key kept. The steps
+        named in the error are dropped as by `retry`, and every step's count of failures begins anew.
+        """
         ...
 
     async def settle(self, lease: Lease, waits: Sequence[Wait], notes: Notes, /) -> Settled:
@@ -296,8 +321,12 @@ class Store(Protocol):
         """
         ...
 
-    async def suspend(self, lease: Lease, waits: Sequence[Wait], notes: Notes, /) -> Answer:
+    async def suspend(
+        self, lease: Lease, waits: Sequence[Wait], notes: Notes, /, *, until: float | None = None
+    ) -> Answer:
         """Park the run on these waits, as `settle`: running → waiting; one transaction.
+
+        At `until` it is claimable again, whatever it waits for. A `run` step waits for its next attempt.
 
         It keeps its key. If one of the waits can end at once, the run is handed back instead.
         """

@@ -1,7 +1,7 @@
 """What an owner writes: steps, notes, the outcome. Every write is fenced."""
 
 from durably.models import RunError
-from durably.stores.base import Answer, Completed, Lease, Notes, Outcome, StepRecord
+from durably.stores.base import Answer, Completed, Failed, Lease, Notes, StepRecord
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import error_text, json_text, plain_text
@@ -31,7 +31,7 @@ def note(session: Session, lease: Lease, notes: Notes) -> Answer:
     return answer
 
 
-def finish(session: Session, lease: Lease, outcome: Outcome, notes: Notes) -> Answer:
+def finish(session: Session, lease: Lease, outcome: Completed | Failed, notes: Notes) -> Answer:
     """Write the notes and end the run."""
     answer = standing(session, lease)
     output, error = _columns(outcome)
@@ -104,7 +104,7 @@ def _is_finished(
     return row is not None and tuple(row) == (status, output, error_text(error))
 
 
-def _columns(outcome: Outcome) -> tuple[str | None, RunError | None]:
+def _columns(outcome: Completed | Failed) -> tuple[str | None, RunError | None]:
     if isinstance(outcome, Completed):
         return outcome.output_json, None
     return None, outcome.error

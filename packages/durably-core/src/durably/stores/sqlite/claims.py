@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from durably.models import Run
 from durably.stores.base import Claim, Claimed, ClaimRequest, Lease
+from durably.stores.sqlite.attempts import failures_of
 from durably.stores.sqlite.crashes import DEATHS_OF_A_SUSPECT, take_over
 from durably.stores.sqlite.freeing import hand_back
 from durably.stores.sqlite.keys import key_of, settle_key
@@ -107,6 +108,9 @@ def _take(session: Session, seq: int, request: ClaimRequest, *, suspect: bool) -
         return claim
     end_what_can_end(session, seq)
     steps = [to_step_record(row) for row in session.rows(SQL["steps_of_run"], {"seq": seq})]
-    logged = session.one(SQL["last_log_sequence"], {"seq": seq})
+    if any(step.status == "running" for step in steps):
+        failures = failures_of(session, seq)
+        steps = [replace(step, failures=failures.get(step.name, 0)) for step in steps]
+    logged = session.one(SQL["last_sequence"], {"seq": seq})
     last = max([logged[0], *(step.sequence for step in steps)])
     return replace(claim, steps=steps, last_sequence=last)

@@ -1,12 +1,13 @@
 """Looking at runs, steps, logs and workers."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
-from durably.models import TERMINAL_STATUSES, Disposition, LogEntry, Run, Step, WorkerInfo
+from durably.models import TERMINAL_STATUSES, Disposition, LogEntry, Run, Step, StepAttempt, WorkerInfo
 from durably.stores.base import RunFilter
 from durably.stores.sqlite.listing import compose_count, compose_list
 from durably.stores.sqlite.queries import load
-from durably.stores.sqlite.rows import to_log_entry, to_run, to_step, to_worker
+from durably.stores.sqlite.rows import to_attempt, to_log_entry, to_run, to_step, to_worker
 from durably.stores.sqlite.session import Session, Values
 
 SQL = load("reads")
@@ -57,7 +58,9 @@ def settled(session: Session, run_ids: Sequence[str]) -> Sequence[str]:
 
 def list_steps(session: Session, run_id: str, after: int) -> Sequence[Step]:
     """Steps that changed after a sequence number, in the order of their positions."""
-    return [to_step(row) for row in session.rows(SQL["list_steps"], {"run_id": run_id, "after": after})]
+    rows = session.rows(SQL["list_steps"], {"run_id": run_id, "after": after})
+    attempts = _attempts_of(session, run_id)
+    return [to_step(row, attempts.get(row["name"], ())) for row in rows]
 
 
 def list_logs(session: Session, run_id: str, after: int, limit: int | None) -> Sequence[LogEntry]:
@@ -69,3 +72,11 @@ def list_logs(session: Session, run_id: str, after: int, limit: int | None) -> S
 def list_workers(session: Session) -> Sequence[WorkerInfo]:
     """Every worker, the oldest first."""
     return [to_worker(row) for row in session.rows(SQL["list_workers"])]
+
+
+def _attempts_of(session: Session, run_id: str) -> Mapping[str, tuple[StepAttempt, ...]]:
+    """The failed attempts at each step of a run, the oldest first; not the last one of a failed step."""
+    attempts: defaultdict[str, tuple[StepAttempt, ...]] = defaultdict(tuple)
+    for row in session.rows(SQL["list_attempts"], {"run_id": run_id}):
+        attempts[row["step_name"]] += (to_attempt(row),)
+    return attempts

@@ -12,6 +12,7 @@ from durably.models import (
     Run,
     RunError,
     Step,
+    StepAttempt,
     WorkerInfo,
 )
 from durably.stores.base import StepRecord
@@ -53,7 +54,9 @@ def to_run(row: sqlite3.Row, *, disposition: Disposition | None = None) -> Run:
         is_key_shared=row["key_scope"] == SHARED_SCOPE,
         priority=row["priority"],
         due_at=maybe_instant(row["due_at"]),
+        attempt=row["attempt"],
         started_at=maybe_instant(row["started_at"]),
+        timed_from=maybe_instant(row["timed_from"]),
         completed_at=maybe_instant(row["completed_at"]),
         completed_step_count=row["steps_completed"],
         crashes=row["crashes"],
@@ -66,8 +69,15 @@ def to_run(row: sqlite3.Row, *, disposition: Disposition | None = None) -> Run:
     )
 
 
-def to_step(row: sqlite3.Row) -> Step:
-    """A row of durably_steps."""
+def to_step(row: sqlite3.Row, attempts: tuple[StepAttempt, ...] = ()) -> Step:
+    """A row of durably_steps, and the attempts that failed before its latest."""
+    error = to_error(row["error"])
+    ended_at = maybe_instant(row["completed_at"])
+    if error is not None and ended_at is not None:
+        last = StepAttempt(
+            number=row["attempt"], started_at=instant(row["started_at"]), ended_at=ended_at, error=error
+        )
+        attempts = (*attempts, last)
     return Step(
         name=row["name"],
         status=row["status"],
@@ -75,13 +85,24 @@ def to_step(row: sqlite3.Row) -> Step:
         attempt=row["attempt"],
         sequence=row["sequence"],
         started_at=instant(row["started_at"]),
-        completed_at=maybe_instant(row["completed_at"]),
+        completed_at=ended_at,
         result_json=row["result"],
-        error=to_error(row["error"]),
+        error=error,
         kind=row["kind"],
         wake_at=maybe_instant(row["wake_at"]),
         signal_key=row["signal_key"],
         child_id=row["child_id"],
+        attempts=attempts if row["kind"] == "run" else (),
+    )
+
+
+def to_attempt(row: sqlite3.Row) -> StepAttempt:
+    """A row of durably_attempts."""
+    return StepAttempt(
+        number=row["number"],
+        started_at=instant(row["started_at"]),
+        ended_at=instant(row["ended_at"]),
+        error=to_error(row["error"]) or RunError(type="Unknown", message=""),
     )
 
 

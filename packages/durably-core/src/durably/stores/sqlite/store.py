@@ -18,6 +18,7 @@ from durably.stores.base import (
     NewWorker,
     Notes,
     Outcome,
+    Reattempt,
     Receipt,
     RunFilter,
     Settled,
@@ -27,6 +28,7 @@ from durably.stores.base import (
     Wait,
 )
 from durably.stores.sqlite import (
+    attempts,
     checkpoints,
     claims,
     leases,
@@ -100,11 +102,19 @@ class SqliteStore(Store):
         return await self.database.write(lambda session: checkpoints.save_step(session, lease, step, notes))
 
     @override
+    async def save_attempt(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
+        return await self.database.write(lambda session: attempts.save_attempt(session, lease, step, notes))
+
+    @override
     async def note(self, lease: Lease, notes: Notes, /) -> Answer:
         return await self.database.write(lambda session: checkpoints.note(session, lease, notes))
 
     @override
     async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
+        if isinstance(outcome, Reattempt):
+            return await self.database.write(
+                lambda session: attempts.reattempt(session, lease, outcome, notes)
+            )
         return await self.database.write(lambda session: checkpoints.finish(session, lease, outcome, notes))
 
     @override
@@ -115,8 +125,12 @@ class SqliteStore(Store):
         )
 
     @override
-    async def suspend(self, lease: Lease, waits_: Sequence[Wait], notes: Notes, /) -> Answer:
-        return await self.database.write(lambda session: suspension.suspend(session, lease, waits_, notes))
+    async def suspend(
+        self, lease: Lease, waits_: Sequence[Wait], notes: Notes, /, *, until: float | None = None
+    ) -> Answer:
+        return await self.database.write(
+            lambda session: suspension.suspend(session, lease, waits_, notes, until=until)
+        )
 
     @override
     async def release(self, leases_: Sequence[Lease], /) -> None:

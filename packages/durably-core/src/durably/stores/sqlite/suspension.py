@@ -42,8 +42,10 @@ def settle(session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes) 
     return Settled(answer="applied", steps=[_begin(session, row["seq"], lease, wait) for wait in waits])
 
 
-def suspend(session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes) -> Answer:
-    """Park the run on its waits; it goes on at once if one of them has ended already."""
+def suspend(
+    session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes, *, until: float | None
+) -> Answer:
+    """Park the run on its waits, at most until an instant; it goes on at once if one has ended already."""
     settled = settle(session, lease, waits, notes)
     if settled.answer != "applied":
         return settled.answer
@@ -51,7 +53,7 @@ def suspend(session: Session, lease: Lease, waits: Sequence[Wait], notes: Notes)
     if any(step.status != "running" for step in settled.steps):
         hand_back(session, row["seq"])
         return "applied"
-    ends = [step.wake_at for step in settled.steps if step.wake_at is not None]
+    ends = [end for end in (until, *(step.wake_at for step in settled.steps)) if end is not None]
     keyed = session.row(
         SQL["suspend_run"],
         {

@@ -1,5 +1,7 @@
 """What a person does to runs: cancel, retry, delete, purge."""
 
+from collections.abc import Sequence
+
 from durably.stores.base import Transition
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
@@ -31,14 +33,25 @@ def retry(session: Session, run_id: str, token: str) -> Transition:
         return Transition(applied=before is not None, run=before)
     row = session.row(SQL["retry_run"], _values(session, run_id, token))
     if row is not None:
-        for name in before.error.steps if before.error else ():
-            child_id = await_again(session, row["seq"], name)
-            if child_id is None:
-                session.run(SQL["drop_step"], {"seq": row["seq"], "name": name})
-            else:
-                retry(session, child_id, token)
+        send_back(session, row["seq"], before.error.steps if before.error else (), token)
         settle_key(session, key_of(row))
     return Transition(applied=row is not None, run=get_run(session, run_id))
+
+
+def send_back(session: Session, seq: int, failed: Sequence[str], token: str) -> None:
+    """Drop the failures of these steps, and let every unfinished one begin its attempts anew.
+
+    A failed child is retried, in its place.
+    """
+    for name in failed:
+        child_id = await_again(session, seq, name)
+        if child_id is None:
+            session.run(SQL["keep_failure"], {"seq": seq, "name": name})
+            session.run(SQL["drop_failure"], {"seq": seq, "name": name})
+        else:
+            retry(session, child_id, token)
+    session.run(SQL["begin_anew"], {"seq": seq})
+    session.run(SQL["due_at_once"], {"seq": seq})
 
 
 def delete(session: Session, run_id: str) -> Transition:

@@ -15,8 +15,10 @@ ON CONFLICT (run_seq, name) DO UPDATE SET
   started_at = excluded.started_at,
   completed_at = excluded.completed_at,
   error = excluded.error,
-  result = excluded.result
-WHERE durably_steps.status NOT IN ('completed', 'failed');
+  result = excluded.result,
+  wake_at = NULL
+-- A mark that comes late must not hide an attempt that failed since.
+WHERE durably_steps.status NOT IN ('completed', 'failed') AND durably_steps.sequence <= excluded.sequence;
 
 -- :name find_step
 SELECT step.status, step.attempt, step.error, step.result

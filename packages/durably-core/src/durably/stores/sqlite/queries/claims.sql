@@ -28,6 +28,7 @@ UPDATE durably_runs SET
   timer_at = :expires_at,
   lease_generation = lease_generation + 1,
   started_at = coalesce(started_at, :now),
+  timed_from = coalesce(timed_from, :now),
   updated_at = :now,
   change = :change
 WHERE seq = :seq AND status = 'pending' AND ready = 1 AND NOT EXISTS (
@@ -44,5 +45,9 @@ SELECT name, status, position, attempt, sequence, started_at, completed_at, resu
   kind, wake_at, signal_key, child_id
 FROM durably_steps WHERE run_seq = :seq ORDER BY position;
 
--- :name last_log_sequence
-SELECT coalesce(max(sequence), 0) FROM durably_logs WHERE run_seq = :seq;
+-- :name last_sequence
+-- Of what is not a step: numbers are never given twice, also when a retry drops a step.
+SELECT max(
+  (SELECT coalesce(max(sequence), 0) FROM durably_logs WHERE run_seq = :seq),
+  (SELECT coalesce(max(sequence), 0) FROM durably_attempts WHERE run_seq = :seq)
+);

@@ -50,5 +50,5 @@ WHERE NOT EXISTS (
 ) AND NOT EXISTS (
   SELECT 1 FROM durably_runs AS holder INDEXED BY durably_runs_key_holder
   WHERE holder.key_scope = queue.scope AND holder.concurrency_key = queue.key AND holder.holds_key = 1
-    AND (holder.status IN ('running', 'waiting') OR holder.lease_owner IS NOT NULL)
+    AND (holder.status IN ('running', 'waiting') OR holder.lease_owner IS NOT NULL OR holder.timer_at IS NOT NULL)
 );

@@ -19,6 +19,11 @@ FROM durably_runs AS run CROSS JOIN durably_steps AS step ON step.run_seq = run.
 WHERE run.id = :run_id AND step.sequence > :after
 ORDER BY step.position;
 
+-- :name list_attempts
+SELECT attempt.step_name, attempt.number, attempt.started_at, attempt.ended_at, attempt.error
+FROM durably_runs AS run CROSS JOIN durably_attempts AS attempt ON attempt.run_seq = run.seq
+WHERE run.id = :run_id ORDER BY attempt.sequence;
+
 -- :name list_logs
 SELECT log.sequence, log.level, log.message, log.fields, log.step_name, log.created_at
 FROM durably_runs AS run CROSS JOIN durably_logs AS log ON log.run_seq = run.seq

@@ -30,6 +30,8 @@ UPDATE durably_runs SET
   crashes = 0,
   counted_crashes = 0,
   steps_at_crash = 0,
+  attempt = 1,
+  timed_from = NULL,
   steps_completed = NULL,
   completed_at = NULL,
   updated_at = :now,
@@ -38,8 +40,23 @@ UPDATE durably_runs SET
 WHERE id = :run_id AND status IN ('failed', 'cancelled')
 RETURNING seq, key_scope, concurrency_key;
 
--- :name drop_step
-DELETE FROM durably_steps WHERE run_seq = :seq AND name = :name;
+-- :name keep_failure
+-- The failure that a retry drops stays visible.
+INSERT INTO durably_attempts (run_seq, sequence, step_name, number, is_past, started_at, ended_at, error)
+SELECT run_seq, sequence, name, attempt, 1, started_at, coalesce(completed_at, started_at), error
+FROM durably_steps WHERE run_seq = :seq AND name = :name AND status = 'failed' AND error IS NOT NULL
+ON CONFLICT DO NOTHING;
+
+-- :name drop_failure
+DELETE FROM durably_steps WHERE run_seq = :seq AND name = :name AND status = 'failed';
+
+-- :name begin_anew
+-- Fresh attempts for every step that has not ended.
+UPDATE durably_attempts SET is_past = 1 WHERE run_seq = :seq AND is_past = 0;
+
+-- :name due_at_once
+UPDATE durably_steps SET wake_at = NULL
+WHERE run_seq = :seq AND status = 'running' AND kind = 'run' AND wake_at IS NOT NULL;
 
 -- :name delete_run
 -- Not while a cancelled body still keeps the key: the next holder would execute beside it.
