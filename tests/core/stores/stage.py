@@ -1,7 +1,7 @@
 """A store with a clock in the test's hand, and short words for what the tests do with it."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypedDict
 
@@ -207,9 +207,24 @@ class Stage:
 
         return await self.store.database.write(work)
 
-    async def connection(self) -> sqlite3.Connection:
-        """The writer's own."""
-        return await self.store.database.write(lambda session: session.connection)
+    async def at_connection(self, act: Callable[[sqlite3.Connection], object]) -> None:
+        """Do something with the writer's connection, on its own thread and in no transaction.
+
+        From another thread a call waits for the connection with the interpreter's lock in hand, while
+        the writer, on its way into a callback, waits for the interpreter's lock: neither moves again.
+        """
+
+        def probe(session: Session) -> bool:
+            act(session.connection)
+            return True
+
+        await self.store.database.write(lambda _: True, probe=probe)
+
+    async def is_in_transaction(self) -> bool:
+        """Whether the writer has left one open."""
+        seen: list[bool] = []
+        await self.at_connection(lambda connection: seen.append(connection.in_transaction))
+        return seen[0]
 
     async def column(self, id: str, name: str) -> object:
         [[value]] = await self.sql(f"SELECT {name} FROM durably_runs WHERE id = :id", {"id": id})

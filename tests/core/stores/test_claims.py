@@ -178,10 +178,9 @@ async def test_a_claim_with_nothing_to_do_opens_no_transaction(stage: Stage, lim
     await stage.trigger("delayed", delay=100)
     await stage.trigger("theirs", job_name="theirs")
     begun: list[str] = []
-    connection = await stage.connection()
-    connection.set_trace_callback(begun.append)
+    await stage.at_connection(lambda connection: connection.set_trace_callback(begun.append))
     await stage.ask(limit=limit)
-    connection.set_trace_callback(None)
+    await stage.at_connection(lambda connection: connection.set_trace_callback(None))
     assert begun
     assert not [statement for statement in begun if statement.startswith(("BEGIN", "UPDATE"))]
 

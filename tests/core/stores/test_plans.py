@@ -163,7 +163,6 @@ async def test_counting_goes_by_an_index(stage: Stage, filter: RunFilter) -> Non
 
 async def cost(stage: Stage, work: Callable[[], Awaitable[object]]) -> int:
     """Hundreds of virtual machine steps that the writer's connection takes for it."""
-    connection = await stage.connection()
     ticks = 0
 
     def tick() -> int:
@@ -171,9 +170,9 @@ async def cost(stage: Stage, work: Callable[[], Awaitable[object]]) -> int:
         ticks += 1
         return 0
 
-    connection.set_progress_handler(tick, 100)
+    await stage.at_connection(lambda connection: connection.set_progress_handler(tick, 100))
     await work()
-    connection.set_progress_handler(None, 100)
+    await stage.at_connection(lambda connection: connection.set_progress_handler(None, 100))
     return ticks
 
 

@@ -97,12 +97,11 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(stage: Stage) -> Non
 async def test_a_write_that_is_interrupted_leaves_no_transaction_open(
     stage: Stage,
 ) -> None:
-    connection = await stage.connection()
-    connection.set_progress_handler(lambda: 1, 1)
+    await stage.at_connection(lambda connection: connection.set_progress_handler(lambda: 1, 1))
     with pytest.raises(StoreUnavailableError):
         await stage.trigger()
-    connection.set_progress_handler(None, 1)
-    assert not connection.in_transaction
+    await stage.at_connection(lambda connection: connection.set_progress_handler(None, 1))
+    assert not await stage.is_in_transaction()
     await stage.trigger()
 
 
@@ -111,11 +110,10 @@ async def test_a_database_that_may_not_be_written(file: Path, clock: HandClock) 
     await store.open()
     await store.migrate()
     stage = Stage(store, clock)
-    connection = await stage.connection()
-    connection.execute("PRAGMA query_only = ON")
+    await stage.at_connection(lambda connection: connection.execute("PRAGMA query_only = ON"))
     with pytest.raises(StoreReadOnlyError, match="permissions"):
         await stage.trigger()
-    connection.execute("PRAGMA query_only = OFF")
+    await stage.at_connection(lambda connection: connection.execute("PRAGMA query_only = OFF"))
     await stage.trigger()
     await store.close()
 
@@ -212,7 +210,6 @@ async def test_a_database_whose_file_is_gone_stops_serving(
 
 async def test_what_a_caller_gives_up_on_happens_all_the_same(stage: Stage) -> None:
     """And never leaves a transaction open, wherever the caller was cancelled."""
-    connection = await stage.connection()
     for turns in range(12):
         task = asyncio.ensure_future(stage.trigger(f"{turns}"))
         for _ in range(turns):
@@ -220,7 +217,7 @@ async def test_what_a_caller_gives_up_on_happens_all_the_same(stage: Stage) -> N
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await stage.trigger(f"after-{turns}")
-        assert not connection.in_transaction
+        assert not await stage.is_in_transaction()
     stored = set(await stage.ids())
     assert {f"after-{turns}" for turns in range(12)} <= stored
     # From the second turn of the loop on it was on its way.

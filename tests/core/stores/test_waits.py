@@ -266,10 +266,10 @@ async def test_a_look_that_changes_nothing_opens_no_transaction(stage: Stage) ->
     lease = await running(stage)
     waits = [wait(stage, "signal", wake_in=60)]
     await stage.store.settle(lease, waits, NOTHING)
-    connection = await stage.connection()
     statements: list[str] = []
-    connection.set_trace_callback(statements.append)
+    await stage.at_connection(lambda connection: connection.set_trace_callback(statements.append))
     settled = await stage.store.settle(lease, waits, NOTHING)
-    connection.set_trace_callback(None)
+    await stage.at_connection(lambda connection: connection.set_trace_callback(None))
     assert settled.steps[0].status == "running"
+    assert statements
     assert not [one for one in statements if one.startswith("BEGIN")]

@@ -202,14 +202,11 @@ async def test_a_thread_that_is_torn_out_leaves_no_transaction(book: Book) -> No
 
 
 async def test_writers_that_wait_together_share_commits(stage: Stage) -> None:
-    connection = await stage.connection()
-    commits: list[str] = []
-    connection.set_trace_callback(
-        lambda statement: commits.append(statement) if statement == "COMMIT" else None
-    )
+    statements: list[str] = []
+    await stage.at_connection(lambda connection: connection.set_trace_callback(statements.append))
     await asyncio.gather(*(stage.trigger() for _ in range(200)))
-    connection.set_trace_callback(None)
-    assert len(commits) < 50
+    await stage.at_connection(lambda connection: connection.set_trace_callback(None))
+    assert 0 < statements.count("COMMIT") < 50
     assert len(await stage.ids()) == 200
 
 
