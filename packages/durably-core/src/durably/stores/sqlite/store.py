@@ -195,7 +195,10 @@ class SqliteStore(Store):
 
     @override
     async def forget_signals(self, *, older_than: float, limit: int) -> int:
-        return await self.database.write(lambda session: waits.forget_signals(session, older_than, limit))
+        return await self.database.write(
+            lambda session: waits.forget_signals(session, older_than, limit),
+            probe=lambda session: waits.nothing_to_forget(session, older_than),
+        )
 
     # Workers
 

@@ -98,6 +98,12 @@ def orphans(session: Session, limit: int) -> Sequence[str]:
     return [row["id"] for row in session.rows(SQL["orphans"], {"limit": limit})]
 
 
+def nothing_to_forget(session: Session, older_than: float) -> int | None:
+    """0 if no signal is that old."""
+    found = session.row(SQL["is_forgetting_due"], {"before": session.now - older_than})
+    return 0 if found is None else None
+
+
 def forget_signals(session: Session, older_than: float, limit: int) -> int:
     """Remove old signals that were addressed by key."""
     return session.run(SQL["forget_signals"], {"before": session.now - older_than, "limit": limit})

@@ -95,6 +95,9 @@ WHERE child.parent_id IS NOT NULL AND child.completed_at IS NULL AND child.is_de
   AND parent.status = 'cancelled'
 LIMIT :limit;
 
+-- :name is_forgetting_due
+SELECT 1 FROM durably_signals WHERE key IS NOT NULL AND sent_at < :before LIMIT 1;
+
 -- :name forget_signals
 DELETE FROM durably_signals WHERE id IN (
   SELECT id FROM durably_signals WHERE key IS NOT NULL AND sent_at < :before ORDER BY sent_at LIMIT :limit
