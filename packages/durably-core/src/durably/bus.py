@@ -29,6 +29,7 @@ class Bus:
         self._environment = environment
         self._handlers: defaultdict[EventType, list[Handler]] = defaultdict(list)
         self._error_handlers: list[ErrorHandler] = []
+        self._write_handlers: list[Callable[[str], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._sequence = 0
 
@@ -39,6 +40,15 @@ class Bus:
     def on_error(self, handler: ErrorHandler) -> Callable[[], None]:
         """Call `handler` with what a handler raised; without one, such errors are logged."""
         return _add(self._error_handlers, handler)
+
+    def on_written(self, handler: Callable[[str], None]) -> None:
+        """Call `handler` with the run's id when its owner here has written steps, lines or progress."""
+        self._write_handlers.append(handler)
+
+    def written(self, run_id: str) -> None:
+        """Something of this run is committed."""
+        for handler in self._write_handlers:
+            handler(run_id)
 
     def wants(self, event_type: EventType) -> bool:
         """Whether anyone listens; spares making events on the hot path."""

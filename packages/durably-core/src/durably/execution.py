@@ -28,11 +28,11 @@ from durably.events import (
     subject,
 )
 from durably.insistence import insist
-from durably.journal import Journal, Page
+from durably.journal import NO_PAGE, Journal, Page
 from durably.lifecycle import Interruption
 from durably.models import Progress, Run, RunError, StepKind, StepStatus
 from durably.options import Limits
-from durably.stores.base import Answer, Claim, Lease, StepRecord, Store, Wait
+from durably.stores.base import Answer, Claim, Lease, Notes, StepRecord, Store, Wait
 
 T = TypeVar("T")
 
@@ -294,17 +294,15 @@ class Execution:
         Raises:
             asyncio.CancelledError: The run is no longer ours, or could not be written in time.
         """
-        page = self.journal.page()
-        numbered = [replace(wait, step=replace(wait.step, sequence=self.journal.number())) for wait in waits]
         steps: Sequence[StepRecord] = ()
 
-        async def write() -> Answer:
+        async def write(first: int, notes: Notes) -> Answer:
             nonlocal steps
-            settled = await self._engine.store.settle(self.lease, numbered, page.notes)
+            settled = await self._engine.store.settle(self.lease, numbered(waits, first), notes)
             steps = settled.steps
             return settled.answer
 
-        await self._write("wait", write, page)
+        await self._write("wait", write, numbers=len(waits))
         return steps
 
     # Writing
@@ -322,22 +320,24 @@ class Execution:
         Raises:
             asyncio.CancelledError: The run is no longer ours, or could not be written in time.
         """
-        page = self.journal.page()
-        record = StepRecord(
-            name=started.name,
-            status=status,
-            position=started.position,
-            attempt=started.attempt,
-            sequence=self.journal.number(),
-            started_at=started.started_at,
-            completed_at=self._engine.environment.now(),
-            result_json=result_json,
-            error=error,
-        )
-        await self._write(
-            "checkpoint", lambda: self._engine.store.save_step(self.lease, record, page.notes), page
-        )
-        return max(0.0, (record.completed_at or 0.0) - record.started_at)
+        completed_at = self._engine.environment.now()
+
+        def write(number: int, notes: Notes) -> Coroutine[object, object, Answer]:
+            record = StepRecord(
+                name=started.name,
+                status=status,
+                position=started.position,
+                attempt=started.attempt,
+                sequence=number,
+                started_at=started.started_at,
+                completed_at=completed_at,
+                result_json=result_json,
+                error=error,
+            )
+            return self._engine.store.save_step(self.lease, record, notes)
+
+        await self._write("checkpoint", write)
+        return max(0.0, completed_at - started.started_at)
 
     async def save_failure(self, started: StepRecord, failure: RunError) -> float:
         """Commit the step's failure, of which the job is told next; answers how long it took.
@@ -356,11 +356,13 @@ class Execution:
         Raises:
             asyncio.CancelledError: As `save`.
         """
-        page = self.journal.page()
+        # One number for all tries: by it the store knows an attempt that is told again.
         record = replace(attempt, sequence=self.journal.number())
-        await self._write(
-            "checkpoint", lambda: self._engine.store.save_attempt(self.lease, record, page.notes), page
-        )
+
+        def write(_: int, notes: Notes) -> Coroutine[object, object, Answer]:
+            return self._engine.store.save_attempt(self.lease, record, notes)
+
+        await self._write("checkpoint", write, numbers=0)
         self._steps[attempt.name] = record
 
     async def flush(self, *, started_before: float) -> None:
@@ -369,17 +371,42 @@ class Execution:
         Raises:
             asyncio.CancelledError: As `save`.
         """
-        page = self.journal.full_page(started_before=started_before)
-        if page.notes:
-            await self._write("notes", lambda: self._engine.store.note(self.lease, page.notes), page)
-        else:
+        marks = self.journal.marks(started_before=started_before)
+
+        def write(first: int, notes: Notes) -> Coroutine[object, object, Answer]:
+            started = [replace(mark, sequence=number) for number, mark in enumerate(marks, first)]
+            return self._engine.store.note(self.lease, replace(notes, started=started))
+
+        has_news = self.journal.has_news
+        page = self.journal.page()
+        if marks or (has_news and page.notes):
+            await self._write("notes", write, numbers=len(marks))
+        elif has_news:
+            # Lines that are told and not kept.
             self.publish_page(page)
 
     async def _write(
-        self, context: str, write: Callable[[], Coroutine[object, object, Answer]], page: Page
+        self,
+        context: str,
+        write: Callable[[int, Notes], Coroutine[object, object, Answer]],
+        *,
+        numbers: int = 1,
     ) -> None:
+        """Write steps under fresh numbers, and the notes of the moment.
+
+        Each try has numbers of its own: in trouble a later write may have gone before it, and
+        nothing may appear below what has been seen.
+        """
+        page = NO_PAGE
+
+        def attempt() -> Coroutine[object, object, Answer]:
+            nonlocal page
+            first = self.journal.number(numbers)
+            page = self.journal.page()
+            return write(first, page.notes)
+
         try:
-            answer = await self.insist(context, write)
+            answer = await self.insist(context, attempt)
         except StoreError:
             # Not the job's error: let the run go, so that it resumes once the store is well.
             answer = "lost"
@@ -412,8 +439,9 @@ class Execution:
 
     def publish_page(self, page: Page) -> None:
         """Tell of notes that are committed now."""
+        self._engine.bus.written(self.run.id)
         about = subject(self.run)
-        for entry in page.entries:
+        for entry in self.journal.written(page):
             if isinstance(entry, Progress):
                 self._engine.bus.publish(RunProgressed(**about, progress=entry))
             else:
@@ -430,3 +458,10 @@ class Execution:
     def about(self, step: StepRecord) -> StepSubject:
         """What every event about this step says of it."""
         return {**subject(self.run), "step_name": step.name, "attempt": step.attempt}
+
+
+def numbered(waits: Sequence[Wait], first: int) -> Sequence[Wait]:
+    """The waits with the numbers under which they are written."""
+    return [
+        replace(wait, step=replace(wait.step, sequence=number)) for number, wait in enumerate(waits, first)
+    ]

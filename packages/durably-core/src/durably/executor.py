@@ -18,7 +18,7 @@ from durably.events import (
     RunWaiting,
     subject,
 )
-from durably.execution import Engine, Execution, current_execution
+from durably.execution import Engine, Execution, current_execution, numbered
 from durably.failures import describe
 from durably.jobs import AnyJob
 from durably.lifecycle import Ending, verdict
@@ -186,11 +186,12 @@ class Executor:
 
     async def _suspend(self, execution: Execution, job: AnyJob) -> None:
         """Park the run on its waits; it is somebody's again once one of them has ended."""
+        waits = numbered(execution.parked_on, execution.journal.number(len(execution.parked_on)))
         page = execution.journal.page()
 
         def write() -> Coroutine[object, object, Answer]:
             return self._engine.store.suspend(
-                execution.lease, execution.parked_on, page.notes, until=_ends_at(execution, job)
+                execution.lease, waits, page.notes, until=_ends_at(execution, job)
             )
 
         answer: Answer
@@ -200,8 +201,8 @@ class Executor:
             answer = "lost"
         if answer == "applied":
             execution.publish_page(page)
-            waits = tuple(wait.step.name for wait in execution.parked_on)
-            self._engine.bus.publish(RunWaiting(**subject(execution.run), steps=waits))
+            names = tuple(wait.step.name for wait in waits)
+            self._engine.bus.publish(RunWaiting(**subject(execution.run), steps=names))
         elif answer == "cancelled":
             await self._let_go(execution)
         else:

@@ -13,45 +13,52 @@ Entry: TypeAlias = LogEntry | Progress
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Notes on their way to the store, and the entries in the order in which they were made."""
+    """Notes on their way to the store."""
 
     notes: Notes
-    entries: Sequence[Entry]
+    until: int
+    """How many entries of the journal are in the store once these are."""
 
 
 class Journal:
     """Log lines, progress and started steps of one execution, and their per-run numbering.
 
-    Thread-safe: plain functions write log lines from their threads. Numbers are given and entries
-    kept under one lock, so that whoever reads the rows by number never finds one added below the
-    last it has seen.
+    Thread-safe: plain functions write log lines from their threads. Whoever reads the rows by number
+    never finds one added below the last it has seen: numbers are given and entries kept under one
+    lock, a writer takes its own number before the page that goes with it, and a page carries the
+    entries of the pages before it too until one of them is known to be written.
     """
 
     def __init__(self, last_sequence: int, *, filled: Callable[[], None], keeps_logs: bool = True) -> None:
         self._lock = threading.Lock()
         self._sequence = last_sequence
         self._entries: list[Entry] = []
+        self._new = 0
+        self._written = 0
         self._started: dict[str, StepRecord] = {}
         self._filled = filled
         self._keeps_logs = keeps_logs
 
-    def number(self) -> int:
-        """The next number; to be used at once."""
+    def number(self, count: int = 1) -> int:
+        """The first of the next `count` numbers; to be used at once."""
         with self._lock:
-            self._sequence += 1
-            return self._sequence
+            first = self._sequence + 1
+            self._sequence += count
+            return first
 
     def log(self, make: Callable[[int], LogEntry]) -> None:
         """Keep the line that `make` makes of its number."""
         with self._lock:
             self._sequence += 1
             self._entries.append(make(self._sequence))
+            self._new += 1
         self._filled()
 
     def progress(self, progress: Progress) -> None:
         """Keep it; of several only the last is stored."""
         with self._lock:
             self._entries.append(progress)
+            self._new += 1
         self._filled()
 
     def step_started(self, step: StepRecord) -> None:
@@ -63,31 +70,44 @@ class Journal:
         """The step's own record makes its mark superfluous."""
         self._started.pop(name, None)
 
-    def page(self) -> Page:
-        """Take out the log lines and the progress."""
-        if not self._entries:
-            return _EMPTY
-        with self._lock:
-            entries, self._entries = self._entries, []
-        logs = [entry for entry in entries if isinstance(entry, LogEntry)] if self._keeps_logs else []
-        last = next((entry for entry in reversed(entries) if isinstance(entry, Progress)), None)
-        return Page(Notes(logs=logs, progress=last), entries)
-
-    def full_page(self, *, started_before: float) -> Page:
-        """Take out everything, of the started steps those that began before this instant."""
-        page = self.page()
+    def marks(self, *, started_before: float) -> Sequence[StepRecord]:
+        """Take out the started steps that began before this instant."""
         marks = [mark for mark in self._started.values() if mark.started_at <= started_before]
         for mark in marks:
             del self._started[mark.name]
-        if not marks:
-            return page
-        notes = Notes(logs=page.notes.logs, progress=page.notes.progress, started=marks)
-        return Page(notes, page.entries)
+        return marks
+
+    def page(self) -> Page:
+        """The log lines and the progress that are not known to be written."""
+        if not self._entries:
+            return NO_PAGE
+        with self._lock:
+            entries = tuple(self._entries)
+            self._new = 0
+            until = self._written + len(entries)
+        logs = [entry for entry in entries if isinstance(entry, LogEntry)] if self._keeps_logs else []
+        last = next((entry for entry in reversed(entries) if isinstance(entry, Progress)), None)
+        return Page(Notes(logs=logs, progress=last), until)
+
+    def written(self, page: Page) -> Sequence[Entry]:
+        """Note that a page is in the store; answers its entries that are known to be so only now."""
+        if page.until <= self._written:
+            return ()
+        with self._lock:
+            count = page.until - self._written
+            entries, self._entries = self._entries[:count], self._entries[count:]
+            self._written = page.until
+        return entries
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are entries that no page has taken."""
+        return self._new > 0
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self._entries and not self._started
+        return not self._new and not self._started
 
 
-_EMPTY = Page(Notes(), ())
+NO_PAGE = Page(Notes(), 0)

@@ -23,8 +23,10 @@ FROM durably_steps WHERE run_seq = :seq AND name = :name;
 -- :name end_wait
 UPDATE durably_steps SET
   status = :status, completed_at = :now, result = :result, error = :error,
-  sequence = max(:sequence, 1 + coalesce((SELECT max(sequence) FROM durably_logs WHERE run_seq = :seq), 0),
-    1 + (SELECT max(sequence) FROM durably_steps WHERE run_seq = :seq))
+  sequence = CASE WHEN :sequence > 0 THEN :sequence ELSE 1 + max(
+    coalesce((SELECT max(sequence) FROM durably_logs WHERE run_seq = :seq), 0),
+    (SELECT max(sequence) FROM durably_steps WHERE run_seq = :seq)
+  ) END
 WHERE run_seq = :seq AND name = :name AND status = 'running';
 
 -- :name find_signal
