@@ -21,11 +21,11 @@ from durably.stores.base import (
     NewWorker,
     Notes,
     Outcome,
-    RunFilter,
     StepRecord,
 )
 from durably.stores.sqlite import SqliteStore
 from durably.stores.sqlite.session import Session, Values
+from durably.stores.watching import RunFilter
 
 LEASE = 30.0
 DONE = Completed(output_json='"done"')

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from durably.stores.base import RunFilter
-from durably.stores.sqlite.listing import compose_count, compose_list
+from durably.stores.sqlite.listing import compose_changes, compose_count, compose_list
 from durably.stores.sqlite.queries import load
+from durably.stores.watching import RunFilter
 from tests.core.stores.stage import LEASE, Stage
 
 TOPICS = (
@@ -28,6 +28,7 @@ TOPICS = (
     "transitions",
     "triggering",
     "waits",
+    "watching",
     "workers",
 )
 
@@ -70,6 +71,8 @@ async def test_no_statement_walks_through_a_table(stage: Stage, topic: str, name
     steps = await plan(stage, load(topic)[name])
     # The one sort is that of a single run's steps; the first walks are along an index made for it, LIMIT 1.
     allowed = {
+        "tail_of_steps": "USE TEMP B-TREE FOR ORDER BY",
+        "running_steps": "USE TEMP B-TREE FOR ORDER BY",
         "steps_of_run": "USE TEMP B-TREE FOR ORDER BY",
         "list_steps": "USE TEMP B-TREE FOR ORDER BY",
         "step_at_death": "USE TEMP B-TREE FOR ORDER BY",
@@ -151,6 +154,15 @@ async def test_every_arm_of_a_list_is_read_in_order_from_an_index(
             # A sort would follow its table; the ones that merge the arms follow the arms, and sort a page each.
             assert "TEMP B-TREE" not in steps[number + 1], steps
             assert filter == RunFilter() or not step.startswith("SCAN run"), steps
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+async def test_changes_are_read_in_order_from_their_index(stage: Stage, filter: RunFilter) -> None:
+    statement, values = compose_changes(filter, after=7, limit=50)
+    rows = await stage.sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    steps = [str(row[3]) for row in rows]
+    assert any(step.endswith("INDEX durably_runs_change (change>?)") for step in steps), steps
+    assert not [step for step in steps if walks(step)], steps
 
 
 @pytest.mark.parametrize("filter", FILTERS)

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from durably.models import RunStatus
-from durably.stores.base import Notes, RunFilter
+from durably.stores.base import Notes
 from durably.stores.sqlite.listing import MOST_ARMS
+from durably.stores.watching import RunFilter
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import BROKEN, Stage
 
@@ -122,16 +123,6 @@ async def test_every_transition_is_a_change(stage: Stage) -> None:
     await changed()
     await stage.store.cancel("it", token="u")
     await changed()
-
-
-async def test_what_has_ended_or_does_not_exist_is_settled(stage: Stage) -> None:
-    for id in ("done", "cancelled", "pending"):
-        await stage.trigger(id)
-    await stage.finish((await stage.take()).lease)
-    await stage.store.cancel("cancelled", token="t")
-    ids = ["pending", "done", "missing", "cancelled"]
-    assert list(await stage.store.settled(ids)) == ["done", "missing", "cancelled"]
-    assert list(await stage.store.settled([])) == []
 
 
 async def test_logs_are_read_in_portions_from_a_cursor(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from durably.configuration import DurablyOptions, worker_options
 from durably.doorbell import Doorbell
 from durably.environment import Environment, RealEnvironment
 from durably.errors import ConfigurationError
+from durably.following import Surroundings
 from durably.handles import JobHandle
 from durably.jobs import JobDefinition, JobFunction, JobOptions, Registry, definition_of
 from durably.models import Durability, LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
@@ -22,6 +23,7 @@ from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
 from durably.subscriptions import EventSource
 from durably.waiters import Waiters
+from durably.watching import Watchable
 from durably.worker import Worker
 
 In = TypeVar("In")
@@ -42,7 +44,7 @@ class Plugin(Protocol):
         ...
 
 
-class Durably(EventSource):
+class Durably(EventSource, Watchable):
     """Jobs, their runs, and the worker that executes them, on one database.
 
     Belongs to one event loop. Use it as a context manager, or call `init` and `close`:
@@ -64,7 +66,7 @@ class Durably(EventSource):
         self._store = _open(store, self._environment, options.get("durability", "disk"))
         self._place = place_of(store, process_id=self._environment.process_id())
         self._bus = Bus(self._environment)
-        super().__init__(self._bus)
+        EventSource.__init__(self, self._bus)
         self._jobs = Registry()
         self._handles: dict[str, JobHandle[Any, Any]] = {}
         self._work = Doorbell()
@@ -83,6 +85,14 @@ class Durably(EventSource):
             waiters=self._waiters,
             limits=self._options.limits,
         )
+        around = Surroundings(
+            store=self._store,
+            bus=self._bus,
+            environment=self._environment,
+            waiters=self._waiters,
+            typed=self._runs.typed,
+        )
+        Watchable.__init__(self, around, lease_seconds=self._options.lease_seconds)
         self._worker: Worker | None = None
         self._store.watch(self._foreign_change)
         for definition in options.get("jobs", ()):

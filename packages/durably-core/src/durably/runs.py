@@ -39,7 +39,8 @@ from durably.jobs import JobDefinition, Registry
 from durably.lifecycle import TRANSITIONS
 from durably.models import Progress, Run, RunStatus, Seconds
 from durably.options import Limits, Trigger, check_signal, labels, seconds
-from durably.stores.base import NewRun, NewSignal, RunFilter, Store, Transition
+from durably.stores.base import NewRun, NewSignal, Store, Transition
+from durably.stores.watching import RunFilter, Seen
 from durably.waiters import Waiters
 from durably.wishes import Wish, new_run
 
@@ -290,9 +291,12 @@ class Runs:
         try:
             # Listened from before the first look, so that nothing in between is missed.
             async with asyncio.timeout(limit):
-                with self._listening(run_id, on_progress, on_log):
+                with (
+                    self._listening(run_id, on_progress, on_log),
+                    self._waiters.watch(run_id, ends_only=True, polling_interval=interval) as watch,
+                ):
                     while not (run := await self._require(run_id)).is_terminal:
-                        await self._waiters.wait(run_id, polling_interval=interval)
+                        await watch.wait(Seen(run_id))
         except TimeoutError:
             raise WaitTimeoutError(run_id, limit or 0) from None
         if run.status == "cancelled":

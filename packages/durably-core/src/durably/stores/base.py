@@ -17,12 +17,12 @@ from durably.models import (
     Progress,
     Run,
     RunError,
-    RunStatus,
     Step,
     StepKind,
     StepStatus,
     WorkerInfo,
 )
+from durably.stores.watching import RunFilter, Watched
 
 Receipt: TypeAlias = Literal["sent", "missing", "ended"]
 """What became of a signal: stored, or refused because its run does not exist or has ended."""
@@ -216,16 +216,6 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs to list. Empty means: do not filter by this."""
-
-    status: Sequence[RunStatus] = ()
-    job_name: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    """All of them must match."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorker:
     """A worker that presents itself."""
 
@@ -237,7 +227,7 @@ class NewWorker:
     jobs: Sequence[str]
 
 
-class Store(Protocol):
+class Store(Watched, Protocol):
     """The verbs. All are coroutines on one event loop; each states its transaction."""
 
     def watch(self, changed: Callable[[], None], /) -> None:
@@ -459,10 +449,6 @@ class Store(Protocol):
 
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
         """How many match; stops counting at `cap`."""
-        ...
-
-    async def settled(self, run_ids: Sequence[str], /) -> Sequence[str]:
-        """Those of these runs that are terminal or do not exist."""
         ...
 
     async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:

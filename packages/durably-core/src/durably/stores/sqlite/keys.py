@@ -41,6 +41,16 @@ def settle_key(session: Session, key: Key | None) -> None:
         session.run(SQL["set_ready"], {"seq": turn, "ready": 1})
 
 
+def waited_for(session: Session, key: Key) -> int | None:
+    """The run that holds the key; while nobody does, the one that is to take it."""
+    values = {"scope": key[0], "key": key[1]}
+    holder = session.row(SQL["find_holder"], values)
+    if holder is not None and not _has_let_go(holder):
+        return _seq(holder)
+    head = session.row(SQL["find_head"], values)
+    return None if head is None else _seq(head)
+
+
 def headless_keys(session: Session) -> list[Key]:
     """Keys with a queue which nobody is going to move; there should be none."""
     return [(row["scope"], row["key"]) for row in session.rows(SQL["find_headless_keys"])]
@@ -48,7 +58,7 @@ def headless_keys(session: Session) -> list[Key]:
 
 def _whose_turn(session: Session, values: dict[str, str]) -> int | None:
     holder = session.row(SQL["find_holder"], values)
-    if holder is not None and holder["status"] in TERMINAL_STATUSES and holder["lease_owner"] is None:
+    if holder is not None and _has_let_go(holder):
         session.run(SQL["drop_hold"], {"seq": holder["seq"]})
         holder = None
     if holder is not None:
@@ -56,3 +66,12 @@ def _whose_turn(session: Session, values: dict[str, str]) -> int | None:
         return holder["seq"] if resumable else None
     first = session.row(SQL["find_first_in_queue"], values)
     return None if first is None else first["seq"]
+
+
+def _has_let_go(holder: sqlite3.Row) -> bool:
+    return holder["status"] in TERMINAL_STATUSES and holder["lease_owner"] is None
+
+
+def _seq(row: sqlite3.Row) -> int:
+    seq: int = row["seq"]
+    return seq

@@ -11,8 +11,8 @@ from itertools import product
 from typing import TypeAlias, get_args
 
 from durably.models import RunStatus
-from durably.stores.base import RunFilter
 from durably.stores.sqlite.session import Value
+from durably.stores.watching import RunFilter
 
 ALL_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 MOST_ARMS = 100
@@ -45,6 +45,24 @@ def compose_count(filter: RunFilter, *, cap: int) -> Statement:
     return f"SELECT count(*) FROM (SELECT * FROM ({' UNION ALL '.join(arms)}) LIMIT :cap)", values
 
 
+def compose_changes(filter: RunFilter, *, after: int, limit: int) -> Statement:
+    """The snapshots of the first that match and changed after a number; in no promised order."""
+    values: dict[str, Value] = {"after": after, "limit": limit}
+    where = [
+        "run.change > :after",
+        *_is_one_of("run.job_name", _bind(values, "job", filter.job_name)),
+        *_is_one_of("run.status", _bind(values, "status", filter.status)),
+        *_has_labels(filter.labels, values, "run.seq"),
+    ]
+    # The index is named: the planner would rather look at all runs in a status, and sort them.
+    statement = (
+        "SELECT snapshot.* FROM (SELECT run.seq FROM durably_runs AS run INDEXED BY durably_runs_change "
+        f"WHERE {' AND '.join(where)} ORDER BY run.change LIMIT :limit) AS page "
+        "CROSS JOIN durably_snapshots AS snapshot ON snapshot.seq = page.seq"
+    )
+    return statement, values
+
+
 def _arms(filter: RunFilter, values: dict[str, Value], before: int | None) -> list[str]:
     """Disjoint queries for `seq` that together find what the filter asks for."""
     jobs = _bind(values, "job", filter.job_name)
@@ -68,22 +86,27 @@ def _label_arm(
     labels: Mapping[str, str], values: dict[str, Value], rest: list[str], before: int | None
 ) -> str:
     """Walks through the runs with the first label; the others are looked up for each."""
-    keys = _bind(values, "key", list(labels))
-    contents = _bind(values, "value", list(labels.values()), distinct=False)
-    pairs = list(zip(keys, contents, strict=True))
-    where = [f"label.key = {keys[0]}", f"label.value = {contents[0]}"]
+    (first, content), *others = labels.items()
+    values |= {"key": first, "value": content}
+    where = ["label.key = :key", "label.value = :value"]
     if before is not None:
         where.append("label.run_seq < :before")
     where += rest
-    where += [
-        f"EXISTS (SELECT 1 FROM durably_run_labels AS other WHERE other.key = {key} "
-        f"AND other.value = {value} AND other.run_seq = run.seq)"
-        for key, value in pairs[1:]
-    ]
+    where += _has_labels(dict(others), values, "run.seq")
     return (
         "SELECT label.run_seq AS seq FROM durably_run_labels AS label "
         f"CROSS JOIN durably_runs AS run ON run.seq = label.run_seq WHERE {' AND '.join(where)}"
     )
+
+
+def _has_labels(labels: Mapping[str, str], values: dict[str, Value], seq: str) -> list[str]:
+    keys = _bind(values, "key", list(labels))
+    contents = _bind(values, "value", list(labels.values()), distinct=False)
+    return [
+        f"EXISTS (SELECT 1 FROM durably_run_labels AS other WHERE other.key = {key} "
+        f"AND other.value = {value} AND other.run_seq = {seq})"
+        for key, value in zip(keys, contents, strict=True)
+    ]
 
 
 def _arm(where: list[str]) -> str:

@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from durably.models import TERMINAL_STATUSES, Disposition, LogEntry, Run, Step, StepAttempt, WorkerInfo
-from durably.stores.base import RunFilter
+from durably.models import Disposition, LogEntry, Run, Step, StepAttempt, WorkerInfo
 from durably.stores.sqlite.listing import compose_count, compose_list
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import to_attempt, to_log_entry, to_run, to_step, to_worker
 from durably.stores.sqlite.session import Session, Values
+from durably.stores.watching import RunFilter
 
 SQL = load("reads")
 
@@ -46,20 +46,10 @@ def list_changes(session: Session, after: int, limit: int) -> Sequence[Run]:
     return [to_run(row) for row in session.rows(SQL["list_changes"], {"after": after, "limit": limit})]
 
 
-def settled(session: Session, run_ids: Sequence[str]) -> Sequence[str]:
-    """Those that have ended or do not exist."""
-    ended: list[str] = []
-    for run_id in run_ids:
-        row = session.row(SQL["find_status"], {"run_id": run_id})
-        if row is None or row["status"] in TERMINAL_STATUSES:
-            ended.append(run_id)
-    return ended
-
-
 def list_steps(session: Session, run_id: str, after: int) -> Sequence[Step]:
     """Steps that changed after a sequence number, in the order of their positions."""
     rows = session.rows(SQL["list_steps"], {"run_id": run_id, "after": after})
-    attempts = _attempts_of(session, run_id)
+    attempts = attempts_of(session, run_id)
     return [to_step(row, attempts.get(row["name"], ())) for row in rows]
 
 
@@ -74,7 +64,7 @@ def list_workers(session: Session) -> Sequence[WorkerInfo]:
     return [to_worker(row) for row in session.rows(SQL["list_workers"])]
 
 
-def _attempts_of(session: Session, run_id: str) -> Mapping[str, tuple[StepAttempt, ...]]:
+def attempts_of(session: Session, run_id: str) -> Mapping[str, tuple[StepAttempt, ...]]:
     """The failed attempts at each step of a run, the oldest first; not the last one of a failed step."""
     attempts: defaultdict[str, tuple[StepAttempt, ...]] = defaultdict(tuple)
     for row in session.rows(SQL["list_attempts"], {"run_id": run_id}):

@@ -1,7 +1,8 @@
 """One connection and the transaction it is in."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from durably.stores.sqlite.queries import load
@@ -42,6 +43,18 @@ class Session:
         self.connection.execute("BEGIN IMMEDIATE")
         self.tell_time()
 
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Let several reads see the database as it is at the first of them."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("COMMIT")
+
     def commit(self) -> None:
         """Commit, then do what was put off until the commit."""
         if self._has_read_counters:
@@ -72,6 +85,13 @@ class Session:
         self._read_counters()
         self._change += 1
         return self._change
+
+    def last_change(self) -> int:
+        """The number of the last change in the store, those of this transaction included."""
+        if self._has_read_counters:
+            return self._change
+        change: int = self.one(SQL["read_clock"])["change"]
+        return change
 
     def instant(self) -> float:
         """The present, but never before an instant this store has given already."""

@@ -20,7 +20,6 @@ from durably.stores.base import (
     Outcome,
     Reattempt,
     Receipt,
-    RunFilter,
     Settled,
     StepRecord,
     Store,
@@ -38,9 +37,11 @@ from durably.stores.sqlite import (
     transitions,
     triggering,
     waits,
+    watching,
     workers,
 )
 from durably.stores.sqlite.database import Database
+from durably.stores.watching import Facts, RunFilter, Seen, Survey, Tail
 
 
 class SqliteStore(Store):
@@ -248,10 +249,6 @@ class SqliteStore(Store):
         return await self.database.read(lambda session: reads.count_runs(session, filter, cap))
 
     @override
-    async def settled(self, run_ids: Sequence[str], /) -> Sequence[str]:
-        return await self.database.read(lambda session: reads.settled(session, run_ids))
-
-    @override
     async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:
         return await self.database.read(lambda session: reads.list_steps(session, run_id, after))
 
@@ -262,3 +259,23 @@ class SqliteStore(Store):
     @override
     async def list_workers(self) -> Sequence[WorkerInfo]:
         return await self.database.read(reads.list_workers)
+
+    # For those who watch
+
+    @override
+    async def news(self, seen: Sequence[Seen], /) -> Sequence[Seen]:
+        return await self.database.read(lambda session: watching.news(session, seen))
+
+    @override
+    async def follow(self, run_id: str, /, *, change: int, after: int, limit: int) -> Tail | None:
+        return await self.database.read(
+            lambda session: watching.follow(session, run_id, change, after, limit)
+        )
+
+    @override
+    async def survey(self, filter: RunFilter, /, *, after: int | None, limit: int) -> Survey:
+        return await self.database.read(lambda session: watching.survey(session, filter, after, limit))
+
+    @override
+    async def facts(self, run_id: str, /) -> Facts | None:
+        return await self.database.read(lambda session: watching.facts(session, run_id))

@@ -9,9 +9,6 @@ SELECT * FROM durably_snapshots WHERE seq = :seq;
 -- :name list_changes
 SELECT * FROM durably_snapshots WHERE change > :after ORDER BY change LIMIT :limit;
 
--- :name find_status
-SELECT status FROM durably_runs WHERE id = :run_id;
-
 -- :name list_steps
 SELECT step.name, step.status, step.position, step.attempt, step.sequence, step.started_at, step.completed_at,
   step.result, step.error, step.kind, step.wake_at, step.signal_key, step.child_id

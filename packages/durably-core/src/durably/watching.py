@@ -1,0 +1,88 @@
+"""The verbs of those who look on: explain, and subscribe."""
+
+from collections.abc import Iterable, Mapping
+
+from durably.errors import RunNotFoundError, ValidationError
+from durably.explain import Explanation, explain
+from durably.following import RunsSubscription, RunSubscription, Subscription, Surroundings
+from durably.models import RunStatus
+from durably.runs import run_filter
+from durably.updates import RunsUpdate, RunUpdate
+
+MOST_SHOWN = 100
+
+
+class Watchable:
+    """Runs that can be watched, from whatever process."""
+
+    def __init__(self, surroundings: Surroundings, *, lease_seconds: float) -> None:
+        self.__around = surroundings
+        self.__lease_seconds = lease_seconds
+
+    async def explain(self, run_id: str, /) -> Explanation:
+        """Why is this run not running? One answer, as of now; `str` of it is a sentence for people.
+
+        A worker counts as alive if it was heard from within `stale_threshold`.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        facts = await self.__around.store.facts(run_id)
+        if facts is None:
+            raise RunNotFoundError(run_id)
+        return explain(facts, lease_seconds=self.__lease_seconds)
+
+    def subscribe(self, run_id: str, /, *, after: str | None = None) -> Subscription[RunUpdate]:
+        """Follow a run to its end, in whatever process it is executed.
+
+            async for update in durably.subscribe(run.id): ...
+
+        First its present state, then every step and every log line in order, without a gap and
+        without repetition, and the run again whenever it has changed. Of the run and of each step
+        the latest state is told, not every state that it went through. Ends once the run has ended
+        and everything before has been told, or with `RunVanished` if it is deleted.
+
+        A slow consumer loses nothing and holds nothing up. A step shorter than some 100 ms is told
+        when it has ended only.
+
+        Args:
+            run_id: The run.
+            after: The `cursor` of an update: go on with the next one.
+
+        Raises:
+            ValidationError: `after` is no cursor of a run.
+            RunNotFoundError: There is no such run; raised when the first update is asked for.
+            NotRunningError: The instance was closed meanwhile.
+        """
+        return RunSubscription(self.__around, run_id, after)
+
+    def subscribe_runs(
+        self,
+        *,
+        status: RunStatus | Iterable[RunStatus] | None = None,
+        job_name: str | Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = MOST_SHOWN,
+        after: str | None = None,
+    ) -> Subscription[RunsUpdate]:
+        """Follow all runs that fit, in whatever process they are executed; does not end by itself.
+
+        First the newest ones, as `RunsSnapshot`; then a `RunSnapshot` for each run that has changed
+        and fits, also beyond those. A run that changed several times since the consumer last asked
+        is told once, as it stands. With `status`, a run that leaves it is not told: to keep a list,
+        filter by status on your side. Deletions are not told.
+
+        Args:
+            status: One or several; None and empty mean any.
+            job_name: One or several; None and empty mean any.
+            labels: All of them must match.
+            limit: How many runs the first update shows at most.
+            after: The `cursor` of an update: go on with the next change instead of the first update.
+
+        Raises:
+            ValidationError: A filter, the limit or the cursor cannot be used.
+            NotRunningError: The instance was closed meanwhile.
+        """
+        if isinstance(limit, bool) or limit < 0:
+            raise ValidationError("limit must not be negative", fields=("limit",))
+        return RunsSubscription(self.__around, run_filter(status, job_name, labels), limit=limit, after=after)
