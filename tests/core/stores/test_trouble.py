@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -253,7 +254,14 @@ async def test_what_was_opened_for_a_caller_who_left_is_closed(
         opened.append(connect(path, durability=durability, busy_timeout=busy_timeout))
         return opened[0]
 
+    discard, discarded = database._discard, threading.Event()  # pyright: ignore[reportPrivateUsage]
+
+    def discard_and_tell(future: "Future[database._Opened]") -> None:  # pyright: ignore[reportPrivateUsage]
+        discard(future)
+        discarded.set()
+
     monkeypatch.setattr(database, "connect", connect_slowly)
+    monkeypatch.setattr(database, "_discard", discard_and_tell)
     store = SqliteStore(file, environment=clock)
     opening = asyncio.ensure_future(store.open())
     assert await asyncio.get_running_loop().run_in_executor(None, begun.wait, 10)
@@ -261,15 +269,10 @@ async def test_what_was_opened_for_a_caller_who_left_is_closed(
     with pytest.raises(asyncio.CancelledError):
         await opening
     gate.set()
-
-    async def use_it_until_it_is_closed() -> None:
-        while True:
-            await asyncio.sleep(0)
-            for connection in opened:
-                connection.execute("SELECT 1")
-
+    # Not used before: to use a connection while another thread closes it can crash the interpreter.
+    assert await asyncio.get_running_loop().run_in_executor(None, discarded.wait, 10)
     with pytest.raises(sqlite3.ProgrammingError):
-        await use_it_until_it_is_closed()
+        opened[0].execute("SELECT 1")
     with pytest.raises(NotRunningError):
         await store.get_run("it")
 
