@@ -64,7 +64,7 @@ class Worker:
             tell_parked=self._tell_parked,
         )
         self._loop_task: asyncio.Task[None] | None = None
-        self._is_listed = False
+        self._listed: tuple[str, ...] | None = None
         self._is_stopping = False
         self._has_unknown_claims = False
         self._losses = 0
@@ -95,7 +95,7 @@ class Worker:
         self._unsubscribe()
         await self._keeper.stop()
         self._engine.threads.close()
-        if self._is_listed:
+        if self._listed is not None:
             await self._tell_trouble("stop", self._store.remove_worker(self._id))
 
     async def process_one(self) -> bool:
@@ -108,7 +108,9 @@ class Worker:
         return bool(begun)
 
     async def _enlist(self) -> None:
-        if self._is_listed:
+        """Be on the list of workers, with the jobs it knows by now."""
+        names = self._jobs.names()
+        if self._listed == names:
             return
         await self._store.add_worker(
             NewWorker(
@@ -116,11 +118,12 @@ class Worker:
                 host=self._environment.host(),
                 pid=self._environment.process_id(),
                 slots=self._options.slots,
-                jobs=self._jobs.names(),
+                jobs=names,
             )
         )
-        self._is_listed = True
-        self._keeper.start()
+        if self._listed is None:
+            self._keeper.start()
+        self._listed = names
 
     # Claiming
 
@@ -153,6 +156,7 @@ class Worker:
 
     async def _claim(self, limit: int) -> tuple[list["asyncio.Task[None]"], float | None]:
         """Claim and begin up to `limit` runs; answers their tasks and when to look again."""
+        await self._enlist()
         if self._has_unknown_claims:
             # A claim whose answer was an error may have been committed all the same.
             await self._store.disown(self._id, [item.lease for item in tuple(self._executions.values())])
@@ -244,7 +248,7 @@ class Worker:
         rest = [execution.lease for execution in self._executions.values()]
         if rest:
             await self._tell_trouble("stop", self._store.hold(rest, seconds=LONGEST_HOLD))
-        if self._is_listed:
+        if self._listed is not None:
             await self._tell_trouble("stop", self._store.disown(self._id, rest))
 
     async def _tell_trouble(self, context: str, call: Coroutine[object, object, None]) -> None:

@@ -1,12 +1,13 @@
 -- durably_workers: who is there.
 
 -- :name add_worker
+-- Again when it has learned of further jobs. One that was thought lost is found by its heartbeat, not here.
 INSERT INTO durably_workers (id, host, pid, state, slots, jobs, started_at, heartbeat_at, presence)
 VALUES (:id, :host, :pid, 'active', :slots, :jobs, :now, :now, :presence)
 ON CONFLICT (id) DO UPDATE SET
   host = excluded.host,
   pid = excluded.pid,
-  state = 'active',
+  state = CASE durably_workers.state WHEN 'lost' THEN 'lost' ELSE 'active' END,
   slots = excluded.slots,
   jobs = excluded.jobs,
   heartbeat_at = excluded.heartbeat_at,
