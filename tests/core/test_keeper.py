@@ -120,8 +120,8 @@ async def test_waiters_outlast_the_stores_trouble(durably: Durably, monkeypatch:
 
     run = await fine.trigger(Task())
     with monkeypatch.context() as patch:
-        patch.setattr(store_of(durably), "settled", fail)
-        waiting = asyncio.create_task(durably.wait_for_run(run.id))
+        patch.setattr(store_of(durably), "news", fail)
+        waiting = asyncio.create_task(durably.wait_for_run(run.id, polling_interval=0.01))
         async with asyncio.timeout(5):
             while not troubles:
                 await asyncio.sleep(0.001)

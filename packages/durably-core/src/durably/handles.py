@@ -9,11 +9,12 @@ from typing_extensions import Unpack
 from durably.codec import Codec
 from durably.errors import TriggerInRunError
 from durably.execution import current_execution, current_step
+from durably.filters import run_filter
 from durably.inline import run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
 from durably.options import Trigger, TriggerOptions, trigger_options
-from durably.runs import OnLog, OnProgress, Runs, run_filter
+from durably.runs import OnLog, OnProgress, Runs
 from durably.wishes import Wish
 
 In = TypeVar("In")

@@ -1,6 +1,6 @@
 """The front door."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload, runtime_checkable
@@ -15,13 +15,14 @@ from durably.errors import ConfigurationError
 from durably.following import Surroundings
 from durably.handles import JobHandle
 from durably.jobs import JobDefinition, JobFunction, JobOptions, Registry, definition_of
-from durably.models import Durability, LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
+from durably.models import Durability, Seconds
 from durably.neighbours import leave, place_of, settle_at
 from durably.options import WorkerOptions, seconds
-from durably.runs import OnLog, OnProgress, Runs, run_filter
+from durably.runs import Runs
 from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
 from durably.subscriptions import EventSource
+from durably.verbs import RunVerbs
 from durably.waiters import Waiters
 from durably.watching import Watchable
 from durably.worker import Worker
@@ -31,8 +32,6 @@ Out = TypeVar("Out")
 
 DRAIN = 25.0
 """Seconds that `stop` gives runs to end by themselves."""
-MOST_COUNTED = 10_000
-MOST_LISTED = 100
 
 
 @runtime_checkable
@@ -44,7 +43,7 @@ class Plugin(Protocol):
         ...
 
 
-class Durably(EventSource, Watchable):
+class Durably(EventSource, RunVerbs, Watchable):
     """Jobs, their runs, and the worker that executes them, on one database.
 
     Belongs to one event loop. Use it as a context manager, or call `init` and `close`:
@@ -85,6 +84,7 @@ class Durably(EventSource, Watchable):
             waiters=self._waiters,
             limits=self._options.limits,
         )
+        RunVerbs.__init__(self, self._runs, self._store)
         around = Surroundings(
             store=self._store,
             bus=self._bus,
@@ -219,223 +219,6 @@ class Durably(EventSource, Watchable):
                 f"a plugin is a function of the instance or has install(durably); {plugin!r} is neither"
             )
         install(self)
-
-    # Runs
-
-    async def get_run(self, run_id: str, /) -> Run | None:
-        """The run as it stands, or None."""
-        return await self._runs.get(run_id)
-
-    async def get_runs(
-        self,
-        *,
-        status: RunStatus | Iterable[RunStatus] | None = None,
-        job_name: str | Iterable[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        limit: int | None = None,
-        offset: int = 0,
-        before: int | None = None,
-    ) -> list[Run]:
-        """Runs that match all of it, newest first.
-
-        Served by an index: no filter, one status, one job, one label. Others are scans that end at
-        `limit`.
-
-        Args:
-            status: One or several; None and empty mean any.
-            job_name: One or several; None and empty mean any.
-            labels: All of them must match.
-            limit: At most this many. Default None: all.
-            offset: Pass over so many first.
-            before: Only runs with a smaller `position`: the last one of the page before.
-
-        Raises:
-            ValidationError: A filter cannot be used.
-        """
-        return await self._runs.list(
-            run_filter(status, job_name, labels), limit=limit, offset=offset, before=before
-        )
-
-    async def get_changes(self, *, after: int, limit: int = MOST_LISTED) -> list[Run]:
-        """Runs that changed since a cursor, in the order of their changes.
-
-        Args:
-            after: The `change` of the last run that was seen; 0 for all there are.
-            limit: At most this many.
-        """
-        runs = await self._store.list_changes(after=after, limit=limit)
-        return [self._runs.typed(run) for run in runs]
-
-    async def count_runs(
-        self,
-        *,
-        status: RunStatus | Iterable[RunStatus] | None = None,
-        job_name: str | Iterable[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        cap: int = MOST_COUNTED,
-    ) -> int:
-        """How many runs match; counting stops at `cap`, so that it costs no more than that."""
-        return await self._store.count_runs(run_filter(status, job_name, labels), cap=cap)
-
-    async def get_steps(self, run_id: str, /, *, after: int = 0) -> Sequence[Step]:
-        """The run's steps in the order in which they first started.
-
-        Args:
-            run_id: The run.
-            after: Only those that changed after this `sequence`.
-        """
-        return await self._store.list_steps(run_id, after=after)
-
-    async def get_logs(
-        self, run_id: str, /, *, after: int = 0, limit: int | None = None
-    ) -> Sequence[LogEntry]:
-        """The run's log in order.
-
-        Args:
-            run_id: The run.
-            after: Only lines after this `sequence`.
-            limit: At most this many.
-        """
-        return await self._store.list_logs(run_id, after=after, limit=limit)
-
-    async def get_workers(self) -> Sequence[WorkerInfo]:
-        """Every worker on this database that has not said goodbye, the oldest first."""
-        return await self._store.list_workers()
-
-    async def wait_for_run(
-        self,
-        run_id: str,
-        /,
-        *,
-        timeout: Seconds | None = None,
-        polling_interval: Seconds | None = None,
-        on_progress: OnProgress | None = None,
-        on_log: OnLog | None = None,
-    ) -> Run:
-        """Wait for a run's end, in whatever process it is executed; answers it completed.
-
-        The callbacks are live: they hear what happens while this waits and the run executes in this
-        process, nothing from before; plain ones have returned before this does. One that raises
-        harms nobody and is reported as an event handler is.
-
-        Args:
-            run_id: The run.
-            timeout: How long to wait; the run goes on all the same. None waits for ever.
-            polling_interval: How often to ask the store about runs of other processes, should no
-                news of them come; default: the instance's.
-            on_progress: Called with each progress that the job tells.
-            on_log: Called with each log line that the job writes.
-
-        Raises:
-            RunNotFoundError: There is no such run, or it was deleted meanwhile.
-            RunFailedError, RunCancelledError: It ended so.
-            WaitTimeoutError: It did not end in time; it goes on.
-            ValidationError: `timeout` or `polling_interval` is no positive duration.
-        """
-        return await self._runs.wait(
-            run_id,
-            timeout=timeout,
-            polling_interval=polling_interval,
-            on_progress=on_progress,
-            on_log=on_log,
-        )
-
-    async def cancel(self, run_id: str, /) -> Run:
-        """End a run that has not ended. Once this returns it is cancelled for good.
-
-        A step that is executing elsewhere learns of it at the next wake-up or heartbeat; nothing
-        it does is stored any more.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            ConflictError: It has ended already.
-        """
-        return await self._runs.cancel(run_id)
-
-    async def retry(self, run_id: str, /) -> Run:
-        """Send a failed or cancelled run back to work: the same run, its checkpoints kept.
-
-        Of the steps exactly those whose failure ended the run are executed again.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            ConflictError: It is neither failed nor cancelled.
-        """
-        return await self._runs.retry(run_id)
-
-    async def retrigger(self, run_id: str, /) -> Run:
-        """Start over: a new run with the input, labels, key and priority of one that has ended.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            JobNotFoundError: Its job is not registered here.
-            ConflictError: It has not ended.
-            ValidationError: Its input no longer fits the job.
-        """
-        return await self._runs.retrigger(run_id)
-
-    async def cancel_runs(
-        self,
-        *,
-        status: RunStatus | Iterable[RunStatus] | None = None,
-        job_name: str | Iterable[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> int:
-        """Cancel every run that matches and has not ended, in batches; answers how many."""
-        return await self._runs.cancel_many(run_filter(status, job_name, labels))
-
-    async def retry_runs(
-        self,
-        *,
-        status: RunStatus | Iterable[RunStatus] | None = "failed",
-        job_name: str | Iterable[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> int:
-        """Retry every run that matches and failed (or was cancelled), in batches; answers how many.
-
-        Cancelled runs are retried only where `status` names them.
-        """
-        return await self._runs.retry_many(run_filter(status, job_name, labels))
-
-    async def signal(
-        self,
-        name: str,
-        payload: object = None,
-        /,
-        *,
-        run_id: str | None = None,
-        key: str | None = None,
-    ) -> None:
-        """Send a signal to a run, or to whichever run waits for one with this key.
-
-        Once this returns it is stored, and will be delivered once to a `wait_for_signal` of this
-        name: now, or when the run comes to it. A signal by key that nobody takes is kept for a week.
-
-        Args:
-            name: The name that is waited for.
-            payload: What the wait answers: JSON values, or anything pydantic can store.
-            run_id: The run it is for.
-            key: Or the key that its wait names.
-
-        Raises:
-            ValidationError: Not exactly one of `run_id` and `key`, or the payload cannot be stored.
-            RunNotFoundError: There is no such run.
-            ConflictError: The run has ended.
-        """
-        await self._runs.signal(name, payload, run_id=run_id, key=key)
-
-    async def delete_run(self, run_id: str, /) -> None:
-        """Remove a run that has ended, with its steps, logs and labels.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            ConflictError: It has not ended.
-        """
-        await self._runs.delete(run_id)
-
-    async def purge_runs(self, *, older_than: Seconds, limit: int = 500) -> int:
-        """Remove up to `limit` runs that ended longer ago than `older_than`; answers how many."""
-        return await self._runs.purge(older_than=older_than, limit=limit)
 
     # Without a worker in the background
 

@@ -1,7 +1,7 @@
 """What people and programs do with runs, short of executing them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
@@ -34,11 +34,12 @@ from durably.events import (
     WorkerError,
     subject,
 )
+from durably.filters import STATUSES
 from durably.insistence import insist
 from durably.jobs import JobDefinition, Registry
 from durably.lifecycle import TRANSITIONS
 from durably.models import Progress, Run, RunStatus, Seconds
-from durably.options import Limits, Trigger, check_signal, labels, seconds
+from durably.options import Limits, Trigger, check_signal, seconds
 from durably.stores.base import NewRun, NewSignal, Store, Transition
 from durably.stores.watching import RunFilter, Seen
 from durably.waiters import Waiters
@@ -54,9 +55,6 @@ OnLog: TypeAlias = Callable[[LogWritten], object]
 PATIENCE = 10.0
 """Seconds for which a caller's verb is tried again while the store is in passing trouble."""
 BATCH = 100
-STATUSES: tuple[RunStatus, ...] = (
-    "pending", "running", "waiting", "completed", "failed", "cancelled",
-)  # fmt: skip
 
 
 class Runs:
@@ -362,30 +360,6 @@ def typed(job: JobDefinition[In, Out], run: Run) -> Run[In, Out]:
     return run.typed(
         lambda text: job.input_codec.decode(text, what=f"the input of run {run.id}"),
         lambda text: job.output_codec.decode(text, what=f"the output of run {run.id}"),
-    )
-
-
-def run_filter(
-    status: RunStatus | Iterable[RunStatus] | None,
-    job_name: str | Iterable[str] | None,
-    labels_: Mapping[str, str] | None,
-) -> RunFilter:
-    """A checked filter.
-
-    Raises:
-        ValidationError: A status does not exist, or a label is none.
-    """
-    statuses: tuple[object, ...] = (status,) if isinstance(status, str) else tuple(status or ())
-    names = (job_name,) if isinstance(job_name, str) else tuple(job_name or ())
-    for one in statuses:
-        if one not in STATUSES:
-            raise ValidationError(
-                f"status: there is no {one!r}; there are: {', '.join(STATUSES)}", fields=("status",)
-            )
-    return RunFilter(
-        status=[one for one in STATUSES if one in statuses],
-        job_name=names,
-        labels=labels(labels_),
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from durably.errors import RunNotFoundError, ValidationError
 from durably.explain import Explanation, explain
+from durably.filters import run_filter
 from durably.following import RunsSubscription, RunSubscription, Subscription, Surroundings
 from durably.models import RunStatus
-from durably.runs import run_filter
 from durably.updates import RunsUpdate, RunUpdate
 
 MOST_SHOWN = 100
