@@ -338,6 +338,8 @@ async def test_a_failure_that_may_be_retried_only_by_a_rule_is_not_retried_witho
 async def test_a_short_wait_stays_in_memory_and_a_cancel_interrupts_it(durably: Durably) -> None:
     failed = asyncio.Event()
     durably.on("step:retry", lambda _: failed.set())
+    waits: list[Event] = []
+    durably.on("run:wait", waits.append)
     flaky = Flaky(99)
 
     @durably.job
@@ -347,11 +349,13 @@ async def test_a_short_wait_stays_in_memory_and_a_cancel_interrupts_it(durably: 
     run = await eager.trigger(Task())
     working = asyncio.ensure_future(durably.process_one())
     await failed.wait()
+    await asyncio.sleep(0.02)
+    assert not working.done()
     assert (await reach(durably, run.id, "running")).lease_owner is not None
     await durably.cancel(run.id)
     async with asyncio.timeout(0.5):
         await working
-    assert flaky.calls == 1
+    assert (flaky.calls, waits) == (1, [])
 
 
 async def test_a_long_wait_needs_no_worker(url: str) -> None:
@@ -695,3 +699,59 @@ async def test_definitions_take_the_rule_too() -> None:
         unchecked(define_job)(name="wrong", input=Task, run=body, retry="3")
     with pytest.raises(ConfigurationError, match="timeout must be"):
         define_job(name="wrong", input=Task, run=body, timeout=0)
+
+
+async def test_a_long_wait_beside_waiting_siblings_suspends_the_run(url: str) -> None:
+    clocks = Clocks()
+    flaky = Flaky(1)
+    async with Durably(url, environment=clocks, polling_interval=60, worker=False) as durably:
+
+        @durably.job
+        async def both(step: StepContext, input: Task) -> list[int]:
+            async def nap() -> int:
+                await step.sleep("night", 3600)
+                return 10
+
+            return list(await asyncio.gather(step.run("flaky", flaky, result=int, retry=IN_AN_HOUR), nap()))
+
+        run = await both.trigger(Task())
+        waits: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+        durably.on("run:wait", lambda event: waits.put_nowait(tuple(sorted(event.steps))))
+        failed = asyncio.Event()
+        durably.on("step:retry", lambda _: failed.set())
+        working = asyncio.ensure_future(durably.process_one())
+        await failed.wait()
+        async with asyncio.timeout(10):
+            while [step.kind for step in await durably.get_steps(run.id)].count("sleep") == 0:
+                await asyncio.sleep(0.005)
+            # Nothing begins or ends for a second; the lease is far longer.
+            for _ in range(20):
+                clocks.steady += 1.1
+                durably._work.ring()  # pyright: ignore[reportPrivateUsage]
+                await asyncio.wait({working}, timeout=0.05)
+            await working
+        assert await waits.get() == ("flaky", "night")
+        await reach(durably, run.id, "waiting")
+        clocks.wall += 3601
+        assert await durably.process_one()
+        assert (await durably.wait_for_run(run.id)).output == [2, 10]
+
+
+async def test_a_child_whose_failure_sent_its_parents_job_back_is_retried_in_its_place(
+    durably: Durably,
+) -> None:
+    flaky = Flaky(1)
+
+    @durably.job
+    async def child(step: StepContext, input: Task) -> int:
+        return await flaky()
+
+    @durably.job(retry=Retry(2, delay=0))
+    async def parent(step: StepContext, input: Task) -> int:
+        return await step.invoke("child", child, Task())
+
+    run = await parent.trigger(Task())
+    await durably.process_until_idle()
+    done = await durably.wait_for_run(run.id)
+    assert (done.output, done.attempt) == (2, 2)
+    assert len(await child.get_runs()) == 1

@@ -22,6 +22,8 @@ from tests.core.test_waits import reach
 from tests.core.unchecked import unchecked
 
 SHORT = 0.02
+THREADS = 0.15
+"""Long enough for a thread to have begun, also on a busy machine."""
 
 
 class Task(BaseModel):
@@ -187,7 +189,7 @@ async def test_a_plain_function_is_left_to_its_thread_and_its_late_result_is_dro
             returned.append(1)
             return 1
 
-        value = await step.run("slow", body, timeout=SHORT, retry=Retry(2, delay=0))
+        value = await step.run("slow", body, timeout=THREADS, retry=Retry(2, delay=0))
         # Only now, long after its step has ended, does the first attempt return.
         gate.set()
         await asyncio.get_running_loop().run_in_executor(None, heard.wait, 20)
@@ -213,7 +215,7 @@ async def test_a_timed_out_thread_keeps_its_place_in_the_pool(url: str) -> None:
                 gate.wait(20)
 
             with pytest.raises(StepFailed):
-                await step.run("hang", hang, timeout=SHORT)
+                await step.run("hang", hang, timeout=THREADS)
             worker = durably._the_worker()  # pyright: ignore[reportPrivateUsage]
             seen.append(worker._engine.threads.busy)  # pyright: ignore[reportPrivateUsage]
 
@@ -236,7 +238,7 @@ async def test_of_a_keyed_run_no_thread_works_beside_the_next_holder(durably: Du
                 gate.wait(20)
             inside[0] -= 1
 
-        await step.run("body", body, timeout=SHORT if input.number == 0 else None)
+        await step.run("body", body, timeout=THREADS if input.number == 0 else None)
 
     first = await keyed.trigger(Task(number=0), concurrency_key="k")
     second = await keyed.trigger(Task(number=1), concurrency_key="k")

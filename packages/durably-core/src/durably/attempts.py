@@ -129,7 +129,8 @@ class Attempts:
 
     async def _complete(self, started: StepRecord, text: str, value: object) -> None:
         duration = await self._execution.save(started, "completed", result_json=text)
-        self._execution.clear_suspicion()
+        if self._execution.is_suspect:
+            self._execution.clear_suspicion()
         if self._engine.bus.wants("step:complete"):
             about = self._execution.about(started)
             self._engine.bus.publish(StepCompleted(**about, output=value, duration=duration))

@@ -247,22 +247,21 @@ class Execution:
     def body_begins(self, task: "asyncio.Task[object] | None") -> None:
         """A step's body is about to be called, in this task."""
         self._executing += 1
-        self.touch()
+        self._touched_at = self._engine.environment.monotonic()
         if task is not None and task is not self.root:
             self._branches.add(task)
 
     def body_ends(self, task: "asyncio.Task[object] | None") -> None:
         """It has ended, or was left to its thread."""
         self._executing -= 1
-        self.touch()
+        self._touched_at = self._engine.environment.monotonic()
         if task is not None:
             self._branches.discard(task)
 
     def clear_suspicion(self) -> None:
         """A new checkpoint is committed: whatever killed the workers, it was not what came before."""
-        if self.is_suspect:
-            self.is_suspect = False
-            self._cleared()
+        self.is_suspect = False
+        self._cleared()
 
     # Waits
 

@@ -88,6 +88,7 @@ class Run(Generic[InputT, OutputT]):
     input_json: str = field(repr=False)
     output_json: str | None = field(default=None, repr=False)
     error: RunError | None = None
+    """Why it failed; of a run that goes on: why the last attempt at its job did."""
     progress: Progress | None = None
     idempotency_key: str | None = None
     concurrency_key: str | None = None

@@ -25,6 +25,7 @@ UPDATE durably_steps SET
   status = :status, completed_at = :now, result = :result, error = :error,
   sequence = CASE WHEN :sequence > 0 THEN :sequence ELSE 1 + max(
     coalesce((SELECT max(sequence) FROM durably_logs WHERE run_seq = :seq), 0),
+    coalesce((SELECT max(sequence) FROM durably_attempts WHERE run_seq = :seq), 0),
     (SELECT max(sequence) FROM durably_steps WHERE run_seq = :seq)
   ) END
 WHERE run_seq = :seq AND name = :name AND status = 'running';
