@@ -10,6 +10,7 @@ from durably.models import Durability, Seconds
 from durably.options import Limits, WorkerOptions, seconds, whole
 
 MOST_SLOTS = 1000
+LEASES_IN_A_STALL = 10
 
 
 class DurablyOptions(TypedDict, total=False):
@@ -21,6 +22,8 @@ class DurablyOptions(TypedDict, total=False):
     """How often it renews its leases. Default 5; at most half of `stale_threshold`."""
     stale_threshold: Seconds
     """The length of a lease: a silent worker's runs are taken over after it. Default 30."""
+    stall_limit: Seconds
+    """How long a worker keeps its runs while its event loop is blocked. Default: ten leases."""
     max_concurrent_runs: int
     """Runs that one worker executes at a time, 1 to 1000. Default 10."""
     max_crashes: int
@@ -61,6 +64,12 @@ def worker_options(options: DurablyOptions) -> WorkerOptions:
             f"heartbeat_interval ({heartbeat:g} s) must be at most half of stale_threshold "
             f"({lease:g} s), or a single late heartbeat loses every lease"
         )
+    stall_limit = seconds(options.get("stall_limit", LEASES_IN_A_STALL * lease), "stall_limit")
+    if stall_limit < lease:
+        raise ConfigurationError(
+            f"stall_limit ({stall_limit:g} s) must be at least stale_threshold ({lease:g} s), "
+            "which is how long a blocked worker would keep its runs anyway"
+        )
     durability = options.get("durability", "disk")
     if durability not in ("disk", "process"):
         raise ConfigurationError(f"durability must be 'disk' or 'process', not {durability!r}")
@@ -72,6 +81,7 @@ def worker_options(options: DurablyOptions) -> WorkerOptions:
         polling_interval=seconds(options.get("polling_interval", 1.0), "polling_interval"),
         heartbeat_interval=heartbeat,
         lease_seconds=lease,
+        stall_limit=stall_limit,
         slots=whole(options.get("max_concurrent_runs", 10), "max_concurrent_runs", least=1, most=MOST_SLOTS),
         max_crashes=whole(options.get("max_crashes", 5), "max_crashes", least=1, most=1000),
         retain=None if retain is None else seconds(retain, "retain"),

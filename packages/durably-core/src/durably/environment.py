@@ -52,6 +52,14 @@ class Lane(Protocol[ItemIn]):
         ...
 
 
+class Ticker(Protocol):
+    """Something that is called again and again, away from the event loop."""
+
+    def close(self) -> None:
+        """Call no more. Repeatable, from any thread; does not wait for a call that is executing."""
+        ...
+
+
 class ThreadPool(Protocol):
     """A bounded pool for plain functions."""
 
@@ -119,6 +127,10 @@ class Environment(Protocol):
         """
         ...
 
+    def ticker(self, name: str, call: Callable[[], None], /, *, every: float) -> "Ticker":
+        """Call it about every `every` seconds on a thread that a blocked event loop does not stop."""
+        ...
+
     def threads(self, size: int, /) -> "ThreadPool":
         """Open a pool of at most `size` threads."""
         ...
@@ -182,6 +194,10 @@ class RealEnvironment(Environment):
         idle_every: float = 0.02,
     ) -> Lane[Item]:
         return _ThreadLane(name, handle, idle, idle_every)
+
+    @override
+    def ticker(self, name: str, call: Callable[[], None], /, *, every: float) -> Ticker:
+        return _ThreadTicker(name, call, every)
 
     @override
     def threads(self, size: int, /) -> ThreadPool:
@@ -255,6 +271,26 @@ class _ThreadLane(Generic[Item]):
         except Exception:
             # A handler answers its items itself; this only keeps the thread alive for the rest.
             logger.exception("a database thread met an error that nothing was waiting for")
+
+
+class _ThreadTicker:
+    """A ticker on a daemon thread."""
+
+    def __init__(self, name: str, call: Callable[[], None], every: float) -> None:
+        self._call = call
+        self._every = every
+        self._closed = threading.Event()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _work(self) -> None:
+        while not self._closed.wait(self._every):
+            try:
+                self._call()
+            except Exception:
+                logger.exception("a ticking thread met an error that nothing was waiting for")
 
 
 class _End:

@@ -69,6 +69,7 @@ class WorkerOptions:
     polling_interval: float = 1.0
     heartbeat_interval: float = 5.0
     lease_seconds: float = 30.0
+    stall_limit: float = 300.0
     slots: int = 10
     max_crashes: int = 5
     retain: float | None = None

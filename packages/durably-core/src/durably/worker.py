@@ -16,6 +16,7 @@ from durably.keeper import Keeper
 from durably.models import Run
 from durably.options import WorkerOptions
 from durably.stores.base import Claim, ClaimRequest, NewWorker, Store
+from durably.watchdog import Watchdog
 
 FEWEST_THREADS = 4
 UNWINDING = 5.0
@@ -63,6 +64,7 @@ class Worker:
             look=work.ring,
             tell_parked=self._tell_parked,
         )
+        self._watchdog = Watchdog(self._id, self._engine, options, executions=self._executions.values)
         self._loop_task: asyncio.Task[None] | None = None
         self._listed: tuple[str, ...] | None = None
         self._is_stopping = False
@@ -93,6 +95,7 @@ class Worker:
         await self._ended(within=UNWINDING)
         await self._part_from_the_rest()
         self._unsubscribe()
+        self._watchdog.stop()
         await self._keeper.stop()
         self._engine.threads.close()
         if self._listed is not None:
@@ -123,6 +126,7 @@ class Worker:
         )
         if self._listed is None:
             self._keeper.start()
+            self._watchdog.start()
         self._listed = names
 
     # Claiming

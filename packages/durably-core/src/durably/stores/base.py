@@ -8,6 +8,7 @@ its own, never for a refusal.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -344,6 +345,15 @@ class Store(Watched, Protocol):
 
         Answers the refused ones by run id. A worker thought lost that renews again takes back the
         crashes it was charged (S26).
+        """
+        ...
+
+    def renew_aside(
+        self, worker_id: str, leases: Sequence[Lease], /, *, lease_seconds: float
+    ) -> "Future[Mapping[str, Answer]]":
+        """As `renew`, from any thread, and while the event loop is blocked; never blocks.
+
+        The future is done on a thread of the store's own.
         """
         ...
 

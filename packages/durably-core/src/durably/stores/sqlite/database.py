@@ -93,17 +93,25 @@ class Database:
         """Have the work done without a transaction."""
         return self._open_desk(self._reader or self._writer).submit(work, reads=True)
 
+    def write_aside(self, work: Callable[[Session], T]) -> "Future[T]":
+        """Have the work done in a transaction; from any thread, with or without the event loop."""
+        return self._our_desk(self._writer).submit_aside(work)
+
     def _open_desk(self, desk: Desk | None) -> Desk:
+        desk = self._our_desk(desk)
+        if asyncio.get_running_loop() is not self._loop:
+            raise NotRunningError(
+                f"the store of {self.path} was opened on another event loop; close it there, or open another"
+            )
+        return desk
+
+    def _our_desk(self, desk: Desk | None) -> Desk:
         if desk is None:
             raise NotRunningError(f"the store of {self.path} is not open")
         if self._environment.process_id() != self._process:
             raise NotRunningError(
                 f"the store of {self.path} was opened in the process this one was forked from; "
                 "open it after the fork, or start the process by 'spawn'"
-            )
-        if asyncio.get_running_loop() is not self._loop:
-            raise NotRunningError(
-                f"the store of {self.path} was opened on another event loop; close it there, or open another"
             )
         return desk
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 from typing_extensions import override
 
@@ -148,6 +149,14 @@ class SqliteStore(Store):
         self, worker_id: str, leases_: Sequence[Lease], /, *, lease_seconds: float
     ) -> Mapping[str, Answer]:
         return await self.database.write(
+            lambda session: leases.renew(session, worker_id, leases_, lease_seconds)
+        )
+
+    @override
+    def renew_aside(
+        self, worker_id: str, leases_: Sequence[Lease], /, *, lease_seconds: float
+    ) -> "Future[Mapping[str, Answer]]":
+        return self.database.write_aside(
             lambda session: leases.renew(session, worker_id, leases_, lease_seconds)
         )
 

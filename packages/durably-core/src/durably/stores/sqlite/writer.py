@@ -32,7 +32,8 @@ _ENDLESS = (StoreBusyError, StoreUnavailableError, StoreReadOnlyError, NotADatab
 class Operation(Generic[T]):
     """A verb on its way through the database, and whoever waits for its answer."""
 
-    future: "asyncio.Future[T]"
+    future: "asyncio.Future[T] | Future[T]"
+    """Of the loop, or of a caller that does not wait for the loop."""
     work: Callable[[Session], T]
     reads: bool = False
     """The work needs no transaction."""
@@ -139,6 +140,12 @@ class Desk:
         self._lane.submit(Operation(future, work, reads, probe))
         return future
 
+    def submit_aside(self, work: Callable[[Session], T]) -> "Future[T]":
+        """Queue an operation from any thread; its future is done on the lane's own thread."""
+        future: Future[T] = Future()
+        self._lane.submit(Operation(future, work))
+        return future
+
     def tell(self, listener: Callable[[], None]) -> None:
         """Call it on the loop; not at all once the loop is closed."""
         # A program may close its loop and leave us open: nobody is there to be told.
@@ -168,4 +175,7 @@ class Desk:
             for operation in batch:
                 operation.answer()
 
+        for operation in batch:
+            if isinstance(operation.future, Future):
+                operation.answer()
         self.tell(answer)
