@@ -1,102 +1,25 @@
-"""Subscriptions: present state first, then everything once and in order, in whatever process."""
+"""Following one run: present state first, then everything once and in order."""
 
 import asyncio
 import gc
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from durably import (
     Durably,
     JobHandle,
-    LogLine,
     NotRunningError,
     RunNotFoundError,
     RunSnapshot,
-    RunsSnapshot,
     RunUpdate,
     RunVanished,
     StepContext,
     StepSnapshot,
     StoreBusyError,
-    Subscription,
     ValidationError,
-    define_job,
 )
-from tests.core.sample_jobs import Ledger, ledger
-
-
-class Talk(BaseModel):
-    steps: int = 3
-    lines: int = 2
-    fails: bool = False
-
-
-async def talk(step: StepContext, input: Talk) -> int:
-    """Log a few lines in each step, and between them."""
-    for number in range(input.steps):
-
-        async def say(number: int = number) -> int:
-            for line in range(input.lines):
-                step.log.info(f"{number}.{line}")
-            return number
-
-        await step.run(f"step-{number}", say)
-        step.log.info(f"after {number}")
-    step.progress(input.steps)
-    if input.fails:
-        raise ValueError("as asked")
-    return input.steps
-
-
-talking = define_job(name="talk", input=Talk, output=int, run=talk)
-
-
-def said(steps: int = 3, lines: int = 2) -> list[str]:
-    """What the job logs, in order."""
-    return [
-        text
-        for number in range(steps)
-        for text in (*(f"{number}.{n}" for n in range(lines)), f"after {number}")
-    ]
-
-
-async def collect(subscription: Subscription[RunUpdate]) -> list[RunUpdate]:
-    async with asyncio.timeout(20):
-        return [update async for update in subscription]
-
-
-def heard(updates: list[RunUpdate]) -> list[str]:
-    return [update.entry.message for update in updates if isinstance(update, LogLine)]
-
-
-def states(updates: list[RunUpdate]) -> list[str]:
-    return [update.run.status for update in updates if isinstance(update, RunSnapshot)]
-
-
-def finished(updates: list[RunUpdate]) -> list[str]:
-    return [
-        update.step.name
-        for update in updates
-        if isinstance(update, StepSnapshot) and update.step.status == "completed"
-    ]
-
-
-def rises(updates: list[RunUpdate]) -> bool:
-    """Whether the numbers of steps and lines rise without a repetition."""
-    numbers = [
-        update.step.sequence if isinstance(update, StepSnapshot) else update.entry.sequence
-        for update in updates
-        if isinstance(update, StepSnapshot | LogLine)
-    ]
-    return numbers == sorted(set(numbers))
+from durably.stores.watching import Tail
+from tests.core.talking import Talk, collect, finished, heard, rises, said, states, talking
 
 
 def tasks() -> set[str]:
@@ -106,9 +29,6 @@ def tasks() -> set[str]:
 @pytest.fixture
 def handle(durably: Durably) -> JobHandle[Talk, int]:
     return durably.register(talking)
-
-
-# One run
 
 
 async def test_a_run_is_followed_from_its_present_state_to_its_end(
@@ -382,187 +302,20 @@ async def test_a_closed_subscription_tells_nothing_more(
     assert await collect(subscription) == []
 
 
-# Other processes
-
-
-async def test_a_run_of_another_instance_is_followed_without_polling(another: Callable[..., Durably]) -> None:
-    worker, watcher = another(jobs=[talking]), another(worker=False)
-    await worker.init()
-    await watcher.init()
-    for _ in range(5):
-        run = await watcher.register(talking).trigger(Talk(steps=20))
-        updates = await collect(watcher.subscribe(run.id))
-        assert heard(updates) == said(20)
-        assert finished(updates) == [f"step-{number}" for number in range(20)]
-        assert rises(updates)
-        assert states(updates)[-1] == "completed"
-
-
-async def test_one_look_serves_all_subscribers_of_a_process(
-    another: Callable[..., Durably], monkeypatch: pytest.MonkeyPatch
+async def test_what_happens_while_a_subscriber_looks_wakes_it(
+    durably: Durably, handle: JobHandle[Talk, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, watcher = another(worker=False), another(worker=False)
-    await writer.init()
-    await watcher.init()
-    handle = writer.register(talking)
-    runs = [await handle.trigger(Talk()) for _ in range(20)]
-    store = watcher._store  # pyright: ignore[reportPrivateUsage]
-    news, follow = store.news, store.follow
-    looks: list[int] = []
-    reads: list[str] = []
-
-    async def counted_news(seen: object) -> object:
-        looks.append(len(seen))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        return await news(seen)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-
-    async def counted_follow(run_id: str, **options: int) -> object:
-        reads.append(run_id)
-        return await follow(run_id, **options)
-
-    monkeypatch.setattr(store, "news", counted_news)
-    monkeypatch.setattr(store, "follow", counted_follow)
-    consumers = [asyncio.create_task(collect(watcher.subscribe(run.id))) for run in runs]
-    async with asyncio.timeout(10):
-        while len(reads) < 20:
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    looks.clear()
-    reads.clear()
-    await writer.cancel(runs[7].id)
-    assert states(await consumers[7])[-1] == "cancelled"
-    assert 1 <= len(looks) <= 3
-    assert max(looks) == 20
-    assert set(reads) == {runs[7].id}
-    for consumer in consumers:
-        consumer.cancel()
-    await asyncio.wait(consumers)
-
-
-async def test_a_run_is_followed_across_the_death_of_its_worker(
-    another: Callable[..., Durably], file_url: str, tmp_path: Path
-) -> None:
-    watcher = another(worker=False)
-    await watcher.init()
-    effects, hold = tmp_path / "effects", tmp_path / "effects.hold"
-    hold.touch()
-
-    def spawn() -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.core.sample_jobs", file_url, json.dumps({})],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    first = spawn()
-    second: subprocess.Popen[str] | None = None
-    try:
-        run = await watcher.register(ledger).trigger(Ledger(path=str(effects), stuck=3))
-        updates: list[RunUpdate] = []
-        async with asyncio.timeout(20):
-            async for update in watcher.subscribe(run.id):
-                updates.append(update)
-                if isinstance(update, StepSnapshot) and update.step.name == "step-3" and second is None:
-                    assert update.step.status == "running"
-                    os.kill(first.pid, signal.SIGKILL)
-                    hold.unlink()
-                    second = spawn()
-        assert finished(updates) == [f"step-{number}" for number in range(5)]
-        assert rises(updates)
-        assert states(updates)[-1] == "completed"
-    finally:
-        for process in (first, second):
-            if process is not None:
-                process.kill()
-                process.wait()
-                assert process.stdout is not None
-                process.stdout.close()
-
-
-# All runs
-
-
-async def test_all_runs_are_told_at_first_and_then_each_change(
-    durably: Durably, handle: JobHandle[Talk, int]
-) -> None:
-    old = [await handle.trigger(Talk()) for _ in range(3)]
-    subscription = durably.subscribe_runs(limit=2)
-    page = await anext(subscription)
-    assert isinstance(page, RunsSnapshot)
-    assert [run.id for run in page.runs] == [old[2].id, old[1].id]
-    new = await handle.trigger(Talk())
-    await durably.cancel(old[0].id)
-    async with asyncio.timeout(10):
-        told = [await anext(subscription), await anext(subscription)]
-        await durably.process_one()
-        while not (isinstance(told[-1], RunSnapshot) and told[-1].run.status == "completed"):
-            told.append(await anext(subscription))
-    changes = [(update.run.id, update.run.status) for update in told if isinstance(update, RunSnapshot)]
-    assert changes[:2] == [(new.id, "pending"), (old[0].id, "cancelled")]
-    assert changes[-1] == (old[1].id, "completed")
-    cursors = [int(update.cursor) for update in (page, *told)]
-    assert cursors == sorted(set(cursors))
-
-
-async def test_changes_are_told_from_a_cursor_also_those_of_another_process(
-    another: Callable[..., Durably],
-) -> None:
-    here, there = another(worker=False), another(worker=False)
-    await here.init()
-    await there.init()
-    handle = there.register(talking)
     run = await handle.trigger(Talk())
-    subscription = here.subscribe_runs(job_name="talk")
-    first = await anext(subscription)
-    assert isinstance(first, RunsSnapshot)
-    waiting = asyncio.ensure_future(anext(subscription))
-    await asyncio.sleep(0.05)
-    await there.cancel(run.id)
-    update = await asyncio.wait_for(waiting, 5)
-    assert isinstance(update, RunSnapshot)
-    assert (update.run.id, update.run.status) == (run.id, "cancelled")
-    await there.retry(run.id)
-    again = here.subscribe_runs(after=first.cursor)
-    resumed = await asyncio.wait_for(anext(again), 5)
-    assert isinstance(resumed, RunSnapshot)
-    assert resumed.run.status == "pending"
-
-
-async def test_runs_that_do_not_fit_are_not_told(durably: Durably, handle: JobHandle[Talk, int]) -> None:
-    subscription = durably.subscribe_runs(status="cancelled", job_name=["talk"], labels={"a": "b"})
-    assert isinstance(await anext(subscription), RunsSnapshot)
-    for labels in ({"a": "b"}, {"a": "c"}):
-        run = await handle.trigger(Talk(), labels=labels)
-        await durably.cancel(run.id)
-        other = await handle.trigger(Talk(), labels=labels)
-        assert other.status == "pending"
-    async with asyncio.timeout(5):
-        update = await anext(subscription)
-    assert isinstance(update, RunSnapshot)
-    assert update.run.labels == {"a": "b"}
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await anext(subscription)
-
-
-async def test_a_consumer_that_sleeps_is_told_the_present_state_of_each_run_once(
-    durably: Durably, handle: JobHandle[Talk, int]
-) -> None:
-    subscription = durably.subscribe_runs()
+    subscription = durably.subscribe(run.id)
     await anext(subscription)
-    runs = [await handle.trigger(Talk()) for _ in range(150)]
-    await durably.start()
-    await asyncio.gather(*(durably.wait_for_run(run.id, timeout=20) for run in runs))
-    assert not subscription._portion  # pyright: ignore[reportPrivateUsage]
-    async with asyncio.timeout(5):
-        told = [await anext(subscription) for _ in runs]
-    assert {update.run.id for update in told if isinstance(update, RunSnapshot)} == {run.id for run in runs}
-    assert all(isinstance(update, RunSnapshot) and update.run.status == "completed" for update in told)
+    store = durably._store  # pyright: ignore[reportPrivateUsage]
+    follow = store.follow
 
+    async def cancelled_behind_its_back(run_id: str, *, change: int, after: int, limit: int) -> Tail | None:
+        tail = await follow(run_id, change=change, after=after, limit=limit)
+        monkeypatch.undo()
+        await durably.cancel(run_id)
+        return tail
 
-async def test_what_cannot_be_watched_is_refused_at_once(durably: Durably) -> None:
-    for wrong in ({"after": "1.2"}, {"limit": -1}, {"status": "leased"}, {"labels": {"": "x"}}):
-        with pytest.raises(ValidationError):
-            durably.subscribe_runs(**wrong)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(store, "follow", cancelled_behind_its_back)
+    assert states(await collect(subscription)) == ["cancelled"]

@@ -207,6 +207,18 @@ async def test_a_worker_that_heartbeats_again_takes_back_what_it_was_charged(sta
     assert (await stage.run("it")).crashes == 1
 
 
+async def test_a_worker_that_only_says_what_it_knows_is_not_heard_from_by_that(stage: Stage) -> None:
+    await stage.introduce("w1")
+    await stage.trigger("it")
+    await stage.take("w1")
+    await die(stage, "w1")
+    await stage.introduce("w1")
+    [worker] = await stage.store.list_workers()
+    assert worker.state == "lost"
+    await stage.store.renew("w1", [], lease_seconds=LEASE)
+    assert (await stage.run("it")).crashes == 0
+
+
 async def test_a_charge_wiped_by_a_newer_checkpoint_is_not_given_back_twice(stage: Stage) -> None:
     await stage.introduce("w1")
     await stage.trigger("it")

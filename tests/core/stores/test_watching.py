@@ -1,6 +1,11 @@
 """What is new to those who watch, and why a run is not executed, by a clock in the test's hand."""
 
+import contextlib
+import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +25,10 @@ from durably.explain import (
 )
 from durably.models import LogEntry, Step
 from durably.stores.base import Notes
+from durably.stores.sqlite import watching
+from durably.stores.sqlite.reads import list_logs
 from durably.stores.watching import RunFilter, Seen, Tail
+from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import BROKEN, LEASE, STATES, HandClock, Stage, bring_to
 
 
@@ -121,6 +129,28 @@ async def test_a_number_is_never_given_twice_even_if_a_retry_drops_the_last_step
     await stage.finish(lease, BROKEN)
     await stage.store.retry("it", token="t")
     assert (await stage.take()).last_sequence == 7
+
+
+async def test_a_look_sees_the_run_and_its_tail_as_of_one_moment(
+    another: OpenAnother, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = await another()
+    await stage.trigger("it")
+    lease = (await stage.take()).lease
+    await stage.store.note(lease, Notes(logs=[stage.line(sequence=1)]))
+
+    def somebody_cancels_first(*args: Any, **options: Any) -> Sequence[LogEntry]:
+        with contextlib.closing(sqlite3.connect(file)) as other, other:
+            other.execute("UPDATE durably_runs SET status = 'cancelled', change = 99")
+        return list_logs(*args, **options)
+
+    monkeypatch.setattr(watching, "list_logs", somebody_cancels_first)
+    tail = await follow(stage)
+    assert tail.run is not None
+    assert (tail.is_terminal, tail.run.status) == (False, "running")
+    later = await follow(stage, change=tail.run.change, after=1)
+    assert later.run is not None
+    assert (later.is_terminal, later.run.status) == (True, "cancelled")
 
 
 # Surveying
