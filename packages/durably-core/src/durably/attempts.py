@@ -9,11 +9,12 @@ from functools import partial
 from durably.codec import Codec
 from durably.errors import StepFailed, StepTimeoutError
 from durably.events import StepCancelled, StepCompleted, StepFailedEvent, StepRetried, StepStarted
-from durably.execution import CurrentStep, Engine, Execution, current_step
+from durably.execution import CurrentStep, Execution, current_step
 from durably.failures import describe
 from durably.policies import Policy
 from durably.retries import wait_before_next
 from durably.stores.base import StepRecord
+from durably.tenure import Engine
 from durably.waiting import Waiting
 
 

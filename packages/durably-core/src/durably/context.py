@@ -13,13 +13,14 @@ from durably.attempts import Attempts
 from durably.codec import Codec, codec_for
 from durably.environment import Environment
 from durably.errors import PayloadTooLargeError, ValidationError
-from durably.execution import Engine, Execution, current_step
+from durably.execution import Execution, current_step
 from durably.mapping import KEYS, Items, execute
 from durably.models import LogEntry, LogLevel, Progress, Seconds
 from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
 from durably.policies import Policy
 from durably.steps import Invocable, StepContext, StepLog
 from durably.stores.base import NewRun, StepRecord
+from durably.tenure import Engine
 from durably.waiting import Waiting
 from durably.wishes import Wish, new_run
 

@@ -18,12 +18,13 @@ from durably.events import (
     RunWaiting,
     subject,
 )
-from durably.execution import Engine, Execution, current_execution, numbered
+from durably.execution import Execution, current_execution, numbered
 from durably.failures import describe
 from durably.jobs import AnyJob
 from durably.lifecycle import Ending, verdict
 from durably.retries import wait_before_next
 from durably.stores.base import Answer, Completed, Failed, Outcome, Reattempt
+from durably.tenure import Engine
 
 LONGEST_HOLD = 3600.0
 """Seconds for which a run is kept from others when its thread outlives its worker's stop."""

@@ -8,10 +8,11 @@ from functools import partial
 from durably.doorbell import Doorbell
 from durably.errors import StoreError
 from durably.events import WorkerError
-from durably.execution import Engine, Execution
+from durably.execution import Execution
 from durably.insistence import pause_after
 from durably.models import Run
 from durably.options import WorkerOptions
+from durably.tenure import Engine
 
 NOTES_DELAY = 0.1
 PRESENCE_INTERVAL = 0.25

@@ -8,8 +8,9 @@ end meanwhile; parking earlier would cut off a sibling that is between two of it
 import asyncio
 from dataclasses import dataclass, replace
 
-from durably.execution import Engine, Execution
+from durably.execution import Execution
 from durably.stores.base import NewRun, StepRecord, Wait
+from durably.tenure import Engine
 
 SHORT = 1.0
 """Sleeps up to so many seconds stay in memory (S14)."""

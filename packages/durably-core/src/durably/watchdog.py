@@ -20,8 +20,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from durably.events import WorkerError
-from durably.execution import Engine, Execution, current_execution, current_step
+from durably.execution import Execution, current_execution, current_step
 from durably.options import WorkerOptions
+from durably.tenure import Engine
 
 if TYPE_CHECKING:
     from durably.environment import Ticker

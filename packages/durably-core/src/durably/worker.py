@@ -8,7 +8,7 @@ from durably.doorbell import Doorbell
 from durably.environment import Environment
 from durably.errors import StoreError
 from durably.events import Event, RunCancelled, RunFailed, WorkerError, subject
-from durably.execution import Engine, Execution
+from durably.execution import Execution
 from durably.executor import LONGEST_HOLD, Executor
 from durably.insistence import pause_after
 from durably.jobs import Registry
@@ -16,6 +16,7 @@ from durably.keeper import Keeper
 from durably.models import Run
 from durably.options import WorkerOptions
 from durably.stores.base import Claim, ClaimRequest, NewWorker, Store
+from durably.tenure import Engine
 from durably.watchdog import Watchdog
 
 FEWEST_THREADS = 4
