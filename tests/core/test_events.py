@@ -1,6 +1,7 @@
 """Events follow the commit, in order, and harm nobody."""
 
 import asyncio
+from typing import cast
 
 import pytest
 from pydantic import BaseModel
@@ -194,3 +195,22 @@ async def test_an_unsubscribed_handler_hears_nothing(durably: Durably) -> None:
 def test_an_event_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="run:complete"):
         unchecked(Durably(":memory:").on)("run:leased", print)
+
+
+async def test_a_step_that_has_ended_is_replayed_and_not_started_again(durably: Durably) -> None:
+    seen: list[tuple[str, str]] = []
+    for name in ("step:start", "step:replay"):
+        durably.on(cast("EventType", name))(lambda event: seen.append((event.type, event.step_name)))
+
+    @durably.job
+    async def flaky(step: StepContext, input: Nothing) -> None:
+        await step.run("first", lambda: asyncio.sleep(0))
+        await step.sleep("pause", 0.01)
+        if step.attempt == 1:
+            raise ValueError("no")
+
+    run = await flaky.trigger(Nothing())
+    await durably.process_one()
+    await durably.retry(run.id)
+    await durably.process_one()
+    assert seen == [("step:start", "first"), ("step:replay", "first"), ("step:replay", "pause")]

@@ -25,6 +25,7 @@ EventType: TypeAlias = Literal[
     "run:release",
     "run:delete",
     "step:start",
+    "step:replay",
     "step:complete",
     "step:fail",
     "step:cancel",
@@ -189,6 +190,13 @@ class StepStarted(StepEvent):
     """A step's body is about to be called; replayed steps do not start."""
 
     type: ClassVar[Literal["step:start"]] = "step:start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReplayed(StepEvent):
+    """The job came to a step or wait that has ended already, and is answered from its checkpoint."""
+
+    type: ClassVar[Literal["step:replay"]] = "step:replay"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

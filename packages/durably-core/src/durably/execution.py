@@ -14,6 +14,7 @@ from durably.errors import (
     StepFailed,
     StepOutsideRunError,
 )
+from durably.events import StepReplayed
 from durably.models import RunError, StepKind, StepStatus
 from durably.stores.base import Answer, Claim, Notes, StepRecord, Wait
 from durably.tenure import Engine, Tenure
@@ -123,6 +124,8 @@ class Execution(Tenure):
         if known is None or known.status == "running":
             return None
         self._unused.discard(name)
+        if self._engine.bus.wants("step:replay"):
+            self._engine.bus.publish(StepReplayed(**self.about(known)))
         if known.error is None:
             return known
         raise await self.told(known)

@@ -66,7 +66,9 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         options = self._options
         self._repeat("heartbeat", options.heartbeat_interval, self._heartbeat)
-        self._repeat("presence", PRESENCE_INTERVAL, self._bury)
+        if self._environment.host():
+            # Where the machine cannot be told, nobody's death can be seen.
+            self._repeat("presence", PRESENCE_INTERVAL, self._bury)
         self._repeat("sweep", SWEEP_INTERVAL, self._sweep)
         if options.retain is not None:
             self._repeat("purge", min(PURGE_INTERVAL, options.retain), self._purge)

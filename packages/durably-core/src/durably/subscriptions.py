@@ -71,6 +71,10 @@ class EventSource:
     ) -> Callable[[], None]: ...
     @overload
     def on(
+        self, event_type: Literal["step:replay"], handler: Callable[[events.StepReplayed], object], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(
         self, event_type: Literal["step:complete"], handler: Callable[[events.StepCompleted], object], /
     ) -> Callable[[], None]: ...
     @overload

@@ -4,7 +4,9 @@ import contextlib
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from durably.errors import (
     NotADatabaseError,
@@ -24,6 +26,9 @@ FLOOR = (3, 37, 0)
 
 CACHED_STATEMENTS = 512
 
+Connector: TypeAlias = Callable[..., sqlite3.Connection]
+"""How a connection is made: called as `sqlite3.connect`."""
+
 
 _creating = threading.Lock()
 
@@ -34,10 +39,12 @@ def check_version(found: tuple[int, int, int] = sqlite3.sqlite_version_info) -> 
         raise SqliteTooOldError(".".join(map(str, found)), ".".join(map(str, FLOOR[:2])))
 
 
-def connect(path: str, *, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
+def connect(
+    path: str, *, durability: Durability, busy_timeout: float, connector: Connector = sqlite3.connect
+) -> sqlite3.Connection:
     """Open the connection that writes; creates the file, readable by its owner alone."""
     _create_file(path)
-    connection = _connect(path, busy_timeout)
+    connection = _connect(path, busy_timeout, connector)
     try:
         journal = _pragma(connection, "journal_mode")
         if path != MEMORY and journal != "wal":
@@ -66,9 +73,11 @@ def synchronous(durability: Durability, journal: object) -> str:
     return "FULL" if journal == "wal" else "EXTRA"
 
 
-def connect_reader(path: str, *, busy_timeout: float) -> sqlite3.Connection:
+def connect_reader(
+    path: str, *, busy_timeout: float, connector: Connector = sqlite3.connect
+) -> sqlite3.Connection:
     """Open a connection that cannot write."""
-    connection = _connect(path, busy_timeout)
+    connection = _connect(path, busy_timeout, connector)
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -122,9 +131,9 @@ _BY_CODE: dict[int, tuple[type[StoreError], str]] = {
 }
 
 
-def _connect(path: str, busy_timeout: float) -> sqlite3.Connection:
+def _connect(path: str, busy_timeout: float, connector: Connector) -> sqlite3.Connection:
     try:
-        connection = sqlite3.connect(
+        connection = connector(
             path,
             timeout=busy_timeout,
             isolation_level=None,

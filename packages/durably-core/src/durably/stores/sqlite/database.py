@@ -13,7 +13,7 @@ from durably.environment import Environment
 from durably.errors import NotRunningError, StoreBusyError, StoreUnavailableError
 from durably.models import Durability
 from durably.stores.sqlite import schema
-from durably.stores.sqlite.connection import MEMORY, check_version, connect, connect_reader
+from durably.stores.sqlite.connection import MEMORY, Connector, check_version, connect, connect_reader
 from durably.stores.sqlite.presence import Presence
 from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.upkeep import Upkeep
@@ -38,6 +38,7 @@ class Database:
         environment: Environment,
         durability: Durability,
         busy_timeout: float,
+        connector: Connector,
     ) -> None:
         check_version()
         in_memory = os.fspath(path) == MEMORY
@@ -51,6 +52,7 @@ class Database:
         self._environment = environment
         self._durability: Durability = durability
         self._busy_timeout = busy_timeout
+        self._connector = connector
         self._writer: Desk | None = None
         self._reader: Desk | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,14 +150,21 @@ class Database:
     def _connect(self) -> "_Opened":
         clock = self._environment.now
         with ExitStack() as on_failure:
-            connection = connect(self.path, durability=self._durability, busy_timeout=self._busy_timeout)
+            connection = connect(
+                self.path,
+                durability=self._durability,
+                busy_timeout=self._busy_timeout,
+                connector=self._connector,
+            )
             on_failure.callback(connection.close)
             writer = Session(connection, clock)
             schema.check_not_newer(writer)
             if self.path == MEMORY:
                 opened = _Opened(writer)
             else:
-                reading = connect_reader(self.path, busy_timeout=self._busy_timeout)
+                reading = connect_reader(
+                    self.path, busy_timeout=self._busy_timeout, connector=self._connector
+                )
                 on_failure.callback(reading.close)
                 upkeep = Upkeep(
                     self._environment,

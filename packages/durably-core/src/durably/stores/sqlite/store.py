@@ -1,6 +1,7 @@
 """The SQLite store: the verbs of `Store`, each handed to the thread that owns the connection."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
@@ -41,6 +42,7 @@ from durably.stores.sqlite import (
     watching,
     workers,
 )
+from durably.stores.sqlite.connection import Connector
 from durably.stores.sqlite.database import Database
 from durably.stores.watching import Facts, RunFilter, Seen, Survey, Tail
 
@@ -54,6 +56,8 @@ class SqliteStore(Store):
         durability: `disk`: what was acknowledged survives a power cut. `process`: it survives the
             death of the process, and is several times faster.
         busy_timeout: Seconds to wait for another process's write transaction.
+        connector: How connections are made; called as `sqlite3.connect`. For tests that put another
+            kind of connection, or one shared by several stores, in place of an ordinary one.
     """
 
     def __init__(
@@ -63,9 +67,14 @@ class SqliteStore(Store):
         environment: Environment,
         durability: Durability = "disk",
         busy_timeout: float = 5.0,
+        connector: Connector = sqlite3.connect,
     ) -> None:
         self.database: Database = Database(
-            path, environment=environment, durability=durability, busy_timeout=busy_timeout
+            path,
+            environment=environment,
+            durability=durability,
+            busy_timeout=busy_timeout,
+            connector=connector,
         )
 
     @override

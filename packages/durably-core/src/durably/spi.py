@@ -1,0 +1,67 @@
+"""What authors of stores and of simulations build on, beside the names of `durably` itself.
+
+A store is anything that keeps `Store`'s promises; a simulation is an `Environment` of its own under the
+real engine. These names may change with a minor release; the release notes then say how.
+"""
+
+from durably.environment import Environment, Lane, RealEnvironment, ThreadPool, Ticker
+from durably.stores.base import (
+    Answer,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    Completed,
+    Enqueued,
+    Failed,
+    Lease,
+    NewRun,
+    NewSignal,
+    NewWorker,
+    Notes,
+    Outcome,
+    Reattempt,
+    Receipt,
+    Settled,
+    StepRecord,
+    Store,
+    Transition,
+    Wait,
+)
+from durably.stores.sqlite import SqliteStore
+from durably.stores.sqlite.connection import Connector
+from durably.stores.watching import Facts, RunFilter, Seen, Survey, Tail
+
+__all__ = [
+    "Answer",
+    "Claim",
+    "ClaimRequest",
+    "Claimed",
+    "Completed",
+    "Connector",
+    "Enqueued",
+    "Environment",
+    "Facts",
+    "Failed",
+    "Lane",
+    "Lease",
+    "NewRun",
+    "NewSignal",
+    "NewWorker",
+    "Notes",
+    "Outcome",
+    "RealEnvironment",
+    "Reattempt",
+    "Receipt",
+    "RunFilter",
+    "Seen",
+    "Settled",
+    "SqliteStore",
+    "StepRecord",
+    "Store",
+    "Survey",
+    "Tail",
+    "ThreadPool",
+    "Ticker",
+    "Transition",
+    "Wait",
+]
