@@ -8,6 +8,7 @@ from typing import TypedDict
 from typing_extensions import Unpack, override
 
 from durably.environment import RealEnvironment
+from durably.filters import RunFilter
 from durably.models import Coalesce, LogEntry, Run, RunError, RunStatus, StepStatus
 from durably.stores.base import (
     Answer,
@@ -25,7 +26,6 @@ from durably.stores.base import (
 )
 from durably.stores.sqlite import SqliteStore
 from durably.stores.sqlite.session import Session, Values
-from durably.stores.watching import RunFilter
 
 LEASE = 30.0
 DONE = Completed(output_json='"done"')

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from durably.filters import RunFilter
 from durably.stores.sqlite.listing import compose_changes, compose_count, compose_list
 from durably.stores.sqlite.queries import load
-from durably.stores.watching import RunFilter
 from tests.core.stores.stage import LEASE, Stage
 
 TOPICS = (

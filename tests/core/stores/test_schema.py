@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from durably.errors import SchemaMissingError, SchemaTooNewError, SqliteTooOldError
+from durably.filters import RunFilter
 from durably.models import Durability
 from durably.stores.sqlite import SqliteStore, schema
 from durably.stores.sqlite.connection import check_version, synchronous
-from durably.stores.watching import RunFilter
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import HandClock, Stage
 

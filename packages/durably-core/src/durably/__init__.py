@@ -89,6 +89,7 @@ from durably.explain import (
     WaitingForChild,
     WaitingForSignal,
 )
+from durably.filters import RunFilter
 from durably.following import Subscription
 from durably.handles import BatchItem, JobHandle
 from durably.instance import Durably, Plugin, create_durably
@@ -189,6 +190,7 @@ __all__ = [
     "RunEvent",
     "RunFailed",
     "RunFailedError",
+    "RunFilter",
     "RunNotFoundError",
     "RunProgressed",
     "RunReattempted",

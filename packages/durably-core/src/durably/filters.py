@@ -1,36 +1,95 @@
 """Which runs are meant."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from durably.errors import ValidationError
-from durably.models import RunStatus
+from durably.models import Run, RunStatus
 from durably.options import labels
-from durably.stores.watching import RunFilter
 
 STATUSES: tuple[RunStatus, ...] = (
     "pending", "running", "waiting", "completed", "failed", "cancelled",
 )  # fmt: skip
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs are meant, as a value that can only be narrowed: `one & other` means runs that fit both.
+
+    An empty criterion does not filter.
+    """
+
+    status: Sequence[RunStatus] = ()
+    job_name: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """All of them must match."""
+    is_nothing: bool = False
+    """Whether no run can fit: what two filters mean that contradict each other."""
+
+    def __and__(self, other: "RunFilter") -> "RunFilter":
+        status, knows_status = _common(self.status, other.status)
+        job_name, knows_job = _common(self.job_name, other.job_name)
+        agree = all(self.labels.get(key, value) == value for key, value in other.labels.items())
+        return RunFilter(
+            status=status,
+            job_name=job_name,
+            labels={**self.labels, **other.labels},
+            is_nothing=self.is_nothing or other.is_nothing or not (knows_status and knows_job and agree),
+        )
+
+    def and_labels(self, labels: Mapping[str, str] | None = None, /, **more: str) -> "RunFilter":
+        """Those of them that have these labels too."""
+        return self & RunFilter(labels={**(labels or {}), **more})
+
+    def and_jobs(self, *names: str) -> "RunFilter":
+        """Those of them that are of one of these jobs; without a name: none."""
+        return self & RunFilter(job_name=names) if names else replace(self, is_nothing=True)
+
+    def fits(self, run: Run) -> bool:
+        """Whether this run is meant."""
+        return (
+            not self.is_nothing
+            and (not self.status or run.status in self.status)
+            and (not self.job_name or run.job_name in self.job_name)
+            and self.labels.items() <= run.labels.items()
+        )
 
 
 def run_filter(
     status: RunStatus | Iterable[RunStatus] | None,
     job_name: str | Iterable[str] | None,
     labels_: Mapping[str, str] | None,
+    where: RunFilter | None = None,
 ) -> RunFilter:
-    """A checked filter.
+    """A checked filter; with `where`, only runs that fit this one too.
 
     Raises:
         ValidationError: A status does not exist, or a label is none.
     """
-    statuses: tuple[object, ...] = (status,) if isinstance(status, str) else tuple(status or ())
-    names = (job_name,) if isinstance(job_name, str) else tuple(job_name or ())
-    for one in statuses:
+    filter = RunFilter(
+        status=(status,) if isinstance(status, str) else tuple(status or ()),
+        job_name=(job_name,) if isinstance(job_name, str) else tuple(job_name or ()),
+        labels=labels_ or {},
+    )
+    wanted = filter if where is None else filter & where
+    for one in (*filter.status, *(where.status if where is not None else ())):
         if one not in STATUSES:
             raise ValidationError(
                 f"status: there is no {one!r}; there are: {', '.join(STATUSES)}", fields=("status",)
             )
-    return RunFilter(
-        status=[one for one in STATUSES if one in statuses],
-        job_name=names,
-        labels=labels(labels_),
+    return replace(
+        wanted,
+        status=[one for one in STATUSES if one in wanted.status],
+        labels=labels(wanted.labels),
     )
+
+
+def _common(one: Sequence[T], other: Sequence[T]) -> tuple[Sequence[T], bool]:
+    """What both allow, and whether that is anything; empty allows all."""
+    if not one or not other:
+        return one or other, True
+    both = tuple(item for item in one if item in other)
+    return both, bool(both)

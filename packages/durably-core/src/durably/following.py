@@ -19,10 +19,11 @@ from durably.bus import Bus
 from durably.environment import Environment
 from durably.errors import RunNotFoundError, ValidationError
 from durably.events import WorkerError
+from durably.filters import RunFilter
 from durably.insistence import insist
 from durably.models import Run, Step
 from durably.stores.base import Store
-from durably.stores.watching import Entry, RunFilter, Seen, Survey, Tail
+from durably.stores.watching import Entry, Seen, Survey, Tail
 from durably.updates import (
     LogLine,
     RunSnapshot,

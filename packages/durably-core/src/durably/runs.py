@@ -34,14 +34,14 @@ from durably.events import (
     WorkerError,
     subject,
 )
-from durably.filters import STATUSES
+from durably.filters import STATUSES, RunFilter
 from durably.insistence import insist
 from durably.jobs import JobDefinition, Registry
 from durably.lifecycle import TRANSITIONS
 from durably.models import Progress, Run, RunStatus, Seconds
 from durably.options import Limits, Trigger, check_signal, seconds
 from durably.stores.base import NewRun, NewSignal, Store, Transition
-from durably.stores.watching import RunFilter, Seen
+from durably.stores.watching import Seen
 from durably.waiters import Waiters
 from durably.wishes import Wish, new_run
 

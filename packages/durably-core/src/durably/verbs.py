@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from durably.filters import run_filter
+from durably.filters import RunFilter, run_filter
 from durably.models import LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
 from durably.runs import OnLog, OnProgress, Runs
 from durably.stores.base import Store
@@ -30,6 +30,7 @@ class RunVerbs:
         status: RunStatus | Iterable[RunStatus] | None = None,
         job_name: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
         limit: int | None = None,
         offset: int = 0,
         before: int | None = None,
@@ -43,6 +44,7 @@ class RunVerbs:
             status: One or several; None and empty mean any.
             job_name: One or several; None and empty mean any.
             labels: All of them must match.
+            where: Only runs that fit this filter too.
             limit: At most this many. Default None: all.
             offset: Pass over so many first.
             before: Only runs with a smaller `position`: the last one of the page before.
@@ -51,7 +53,7 @@ class RunVerbs:
             ValidationError: A filter cannot be used.
         """
         return await self.__runs.list(
-            run_filter(status, job_name, labels), limit=limit, offset=offset, before=before
+            run_filter(status, job_name, labels, where), limit=limit, offset=offset, before=before
         )
 
     async def get_changes(self, *, after: int, limit: int = MOST_LISTED) -> list[Run]:
@@ -70,10 +72,11 @@ class RunVerbs:
         status: RunStatus | Iterable[RunStatus] | None = None,
         job_name: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
         cap: int = MOST_COUNTED,
     ) -> int:
         """How many runs match; counting stops at `cap`, so that it costs no more than that."""
-        return await self.__store.count_runs(run_filter(status, job_name, labels), cap=cap)
+        return await self.__store.count_runs(run_filter(status, job_name, labels, where), cap=cap)
 
     async def get_steps(self, run_id: str, /, *, after: int = 0) -> Sequence[Step]:
         """The run's steps in the order in which they first started.
@@ -180,9 +183,10 @@ class RunVerbs:
         status: RunStatus | Iterable[RunStatus] | None = None,
         job_name: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
     ) -> int:
         """Cancel every run that matches and has not ended, in batches; answers how many."""
-        return await self.__runs.cancel_many(run_filter(status, job_name, labels))
+        return await self.__runs.cancel_many(run_filter(status, job_name, labels, where))
 
     async def retry_runs(
         self,
@@ -190,12 +194,13 @@ class RunVerbs:
         status: RunStatus | Iterable[RunStatus] | None = "failed",
         job_name: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
     ) -> int:
         """Retry every run that matches and failed (or was cancelled), in batches; answers how many.
 
         Cancelled runs are retried only where `status` names them.
         """
-        return await self.__runs.retry_many(run_filter(status, job_name, labels))
+        return await self.__runs.retry_many(run_filter(status, job_name, labels, where))
 
     async def signal(
         self,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from durably.errors import RunNotFoundError, ValidationError
 from durably.explain import Explanation, explain
-from durably.filters import run_filter
+from durably.filters import RunFilter, run_filter
 from durably.following import RunsSubscription, RunSubscription, Subscription, Surroundings
 from durably.models import RunStatus
 from durably.updates import RunsUpdate, RunUpdate
@@ -62,6 +62,7 @@ class Watchable:
         status: RunStatus | Iterable[RunStatus] | None = None,
         job_name: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
         limit: int = MOST_SHOWN,
         after: str | None = None,
     ) -> Subscription[RunsUpdate]:
@@ -76,6 +77,7 @@ class Watchable:
             status: One or several; None and empty mean any.
             job_name: One or several; None and empty mean any.
             labels: All of them must match.
+            where: Only runs that fit this filter too.
             limit: How many runs the first update shows at most.
             after: The `cursor` of an update: go on with the next change instead of the first update.
 
@@ -85,4 +87,5 @@ class Watchable:
         """
         if isinstance(limit, bool) or limit < 0:
             raise ValidationError("limit must not be negative", fields=("limit",))
-        return RunsSubscription(self.__around, run_filter(status, job_name, labels), limit=limit, after=after)
+        filter = run_filter(status, job_name, labels, where)
+        return RunsSubscription(self.__around, filter, limit=limit, after=after)

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+from durably.filters import RunFilter
 from durably.models import (
     Coalesce,
     LogEntry,
@@ -23,7 +24,7 @@ from durably.models import (
     StepStatus,
     WorkerInfo,
 )
-from durably.stores.watching import RunFilter, Watched
+from durably.stores.watching import Watched
 
 Receipt: TypeAlias = Literal["sent", "missing", "ended"]
 """What became of a signal: stored, or refused because its run does not exist or has ended."""

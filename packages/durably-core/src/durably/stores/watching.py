@@ -5,23 +5,14 @@ seen, and the sequence number of a run's tail) and reads on from there, in whate
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from durably.models import LogEntry, Run, RunStatus, Step, WorkerInfo
+from durably.filters import RunFilter
+from durably.models import LogEntry, Run, Step, WorkerInfo
 
 Entry: TypeAlias = Step | LogEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs to list. Empty means: do not filter by this."""
-
-    status: Sequence[RunStatus] = ()
-    job_name: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    """All of them must match."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TypeAlias, get_args
 
+from durably.filters import RunFilter
 from durably.models import RunStatus
 from durably.stores.sqlite.session import Value
-from durably.stores.watching import RunFilter
 
 ALL_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 MOST_ARMS = 100
@@ -50,6 +50,7 @@ def compose_changes(filter: RunFilter, *, after: int, limit: int) -> Statement:
     values: dict[str, Value] = {"after": after, "limit": limit}
     where = [
         "run.change > :after",
+        *_unless_nothing(filter),
         *_is_one_of("run.job_name", _bind(values, "job", filter.job_name)),
         *_is_one_of("run.status", _bind(values, "status", filter.status)),
         *_has_labels(filter.labels, values, "run.seq"),
@@ -71,6 +72,8 @@ def _arms(filter: RunFilter, values: dict[str, Value], before: int | None) -> li
         values["before"] = before
     older = [] if before is None else ["run.seq < :before"]
     rest = [*_is_one_of("run.job_name", jobs), *_is_one_of("run.status", statuses)]
+    if filter.is_nothing:
+        return [_arm(_unless_nothing(filter))]
     if filter.labels:
         return [_label_arm(filter.labels, values, rest, before)]
     if jobs and len(jobs) * len(statuses or ALL_STATUSES) <= MOST_ARMS:
@@ -107,6 +110,10 @@ def _has_labels(labels: Mapping[str, str], values: dict[str, Value], seq: str) -
         f"AND other.value = {value} AND other.run_seq = {seq})"
         for key, value in zip(keys, contents, strict=True)
     ]
+
+
+def _unless_nothing(filter: RunFilter) -> list[str]:
+    return ["FALSE"] if filter.is_nothing else []
 
 
 def _arm(where: list[str]) -> str:

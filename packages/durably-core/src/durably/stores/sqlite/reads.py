@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from durably.filters import RunFilter
 from durably.models import Disposition, LogEntry, Run, Step, StepAttempt, WorkerInfo
 from durably.stores.sqlite.listing import compose_count, compose_list
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import to_attempt, to_log_entry, to_run, to_step, to_worker
 from durably.stores.sqlite.session import Session, Values
-from durably.stores.watching import RunFilter
 
 SQL = load("reads")
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing_extensions import override
 
 from durably.environment import Environment
+from durably.filters import RunFilter
 from durably.models import Durability, LogEntry, Run, Step, WorkerInfo
 from durably.stores.base import (
     Answer,
@@ -44,7 +45,7 @@ from durably.stores.sqlite import (
 )
 from durably.stores.sqlite.connection import Connector
 from durably.stores.sqlite.database import Database
-from durably.stores.watching import Facts, RunFilter, Seen, Survey, Tail
+from durably.stores.watching import Facts, Seen, Survey, Tail
 
 
 class SqliteStore(Store):

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
+from durably.filters import RunFilter
 from durably.models import TERMINAL_STATUSES, Run, WorkerInfo
 from durably.stores.sqlite.crashes import DEATHS_OF_A_SUSPECT
 from durably.stores.sqlite.keys import key_of, waited_for
@@ -11,7 +12,7 @@ from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import attempts_of, get_run, list_logs, list_runs, list_workers, run_at
 from durably.stores.sqlite.rows import instant, maybe_instant, to_run, to_step
 from durably.stores.sqlite.session import Session
-from durably.stores.watching import MOST_AHEAD, Entry, Facts, RunFilter, Seen, Survey, Tail
+from durably.stores.watching import MOST_AHEAD, Entry, Facts, Seen, Survey, Tail
 
 SQL = load("watching")
 
