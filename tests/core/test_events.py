@@ -1,7 +1,6 @@
 """Events follow the commit, in order, and harm nobody."""
 
 import asyncio
-from typing import cast
 
 import pytest
 from pydantic import BaseModel
@@ -199,8 +198,8 @@ def test_an_event_that_does_not_exist_is_refused() -> None:
 
 async def test_a_step_that_has_ended_is_replayed_and_not_started_again(durably: Durably) -> None:
     seen: list[tuple[str, str]] = []
-    for name in ("step:start", "step:replay"):
-        durably.on(cast("EventType", name))(lambda event: seen.append((event.type, event.step_name)))
+    durably.on("step:start", lambda event: seen.append((event.type, event.step_name)))
+    durably.on("step:replay", lambda event: seen.append((event.type, event.step_name)))
 
     @durably.job
     async def flaky(step: StepContext, input: Nothing) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import durably
 from docs import life_of_a_run
+from durably import spi
 from durably.lifecycle import TRANSITIONS
 from tests.docs.pages import DOCS, REPOSITORY, blocks, fits
 
@@ -165,9 +166,12 @@ def test_the_life_of_a_run_is_drawn_from_the_engine() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
-    shown = re.findall(r"^::: durably\.(\w+)$", pages, re.MULTILINE)
+    shown = re.findall(r"^::: (durably(?:\.spi)?)\.(\w+)$", pages, re.MULTILINE)
+    promised = {("durably", name) for name in set(durably.__all__) - {"__version__"}} | {
+        ("durably.spi", name) for name in spi.__all__ if name not in durably.__all__
+    }
 
-    assert sorted(shown) == sorted(set(durably.__all__) - {"__version__"})
+    assert sorted(set(shown) - {("durably", "spi")}) == sorted(promised)
 
 
 def test_every_option_and_every_event_is_on_its_page() -> None:

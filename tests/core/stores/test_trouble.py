@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,8 @@ from durably.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from durably.models import Durability
 from durably.stores.sqlite import SqliteStore, database
-from durably.stores.sqlite.connection import connect, explain
+from durably.stores.sqlite.connection import explain
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import HandClock, Stage
 
@@ -248,11 +248,11 @@ async def test_what_was_opened_for_a_caller_who_left_is_closed(
     begun, gate = threading.Event(), threading.Event()
     opened: list[sqlite3.Connection] = []
 
-    def connect_slowly(path: str, *, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
+    def connect_slowly(*args: Any, **options: Any) -> sqlite3.Connection:
         begun.set()
         assert gate.wait(10)
-        opened.append(connect(path, durability=durability, busy_timeout=busy_timeout))
-        return opened[0]
+        opened.append(sqlite3.connect(*args, **options))
+        return opened[-1]
 
     discard, discarded = database._discard, threading.Event()  # pyright: ignore[reportPrivateUsage]
 
@@ -260,9 +260,8 @@ async def test_what_was_opened_for_a_caller_who_left_is_closed(
         discard(future)
         discarded.set()
 
-    monkeypatch.setattr(database, "connect", connect_slowly)
     monkeypatch.setattr(database, "_discard", discard_and_tell)
-    store = SqliteStore(file, environment=clock)
+    store = SqliteStore(file, environment=clock, connector=connect_slowly)
     opening = asyncio.ensure_future(store.open())
     assert await asyncio.get_running_loop().run_in_executor(None, begun.wait, 10)
     opening.cancel()
