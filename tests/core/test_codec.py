@@ -696,6 +696,17 @@ def test_a_long_list_of_errors_is_cut() -> None:
     assert invalid(int, "secret").fields == ()
 
 
+def test_a_form_is_told_the_reason_at_each_place() -> None:
+    error = invalid(Strict, GOOD | {"count": "secret", "prices": {"a": "secret", "b": 1}})
+
+    assert list(error.reasons) == list(error.fields) == ["count", "prices.a"]
+    assert error.reasons["count"].startswith("Input should be a valid integer")
+    assert dict(invalid(int, "secret").reasons).keys() == {""}
+    # Where several types are possible, none of their reasons is lost.
+    either = invalid(Annotated[int | None, Field(gt=3)], "secret")
+    assert all(reason for reason in either.reasons.values())
+
+
 def test_schema_describes_what_comes_in() -> None:
     assert codec_for(Item).schema()["required"] == ["name"]
     assert UNTYPED.schema() == {}

@@ -15,6 +15,7 @@ from durably import (
     NotRunningError,
     SchemaMissingError,
     StepContext,
+    ValidationError,
     create_durably,
     define_job,
     job,
@@ -28,6 +29,11 @@ class Empty(BaseModel):
 
 async def nothing(step: StepContext, input: Empty) -> None:
     """Do nothing at all."""
+
+
+async def talk(step: StepContext, input: Empty) -> None:
+    for number in (1, 2, 3):
+        step.log.info(str(number))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,31 @@ async def test_close_lets_waiters_go(url: str) -> None:
     async with asyncio.timeout(5):
         with pytest.raises(NotRunningError, match="was closed"):
             await waiting
+
+
+async def test_registered_jobs_are_listed_by_name(durably: Durably) -> None:
+    first = durably.register(define_job(name="b", input=Empty, run=nothing))
+    second = durably.register(define_job(name="a", input=Empty, run=nothing))
+
+    assert dict(durably.jobs) == {"b": first, "a": second}
+    assert list(durably.jobs) == ["b", "a"]
+    assert first.definition.doc == "Do nothing at all."
+    assert durably.environment.now() > 0
+
+
+async def test_the_end_of_a_log_is_asked_for_with_a_limit(durably: Durably) -> None:
+    handle = durably.register(define_job(name="it", input=Empty, run=talk))
+    run = await handle.trigger(Empty())
+    await durably.process_until_idle()
+
+    assert [line.message for line in await durably.get_last_logs(run.id, limit=2)] == ["2", "3"]
+    last = (await durably.get_last_logs(run.id, limit=1))[0]
+    assert [line.message for line in await durably.get_last_logs(run.id, limit=9, before=last.sequence)] == [
+        "1",
+        "2",
+    ]
+    with pytest.raises(ValidationError, match="must not be negative"):
+        await durably.get_last_logs(run.id, limit=-1)
 
 
 async def test_a_worker_that_is_not_wanted_executes_nothing(url: str) -> None:

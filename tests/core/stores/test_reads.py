@@ -1,6 +1,7 @@
 """Looking at runs, steps and logs."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -139,6 +140,33 @@ async def test_logs_are_read_in_portions_from_a_cursor(stage: Stage) -> None:
     assert await read(9, None) == []
     assert list(await stage.store.list_logs("missing", after=0, limit=None)) == []
     assert list(await stage.store.list_steps("missing", after=0)) == []
+
+
+async def test_the_end_of_a_log_is_read_from_the_end(stage: Stage) -> None:
+    await stage.trigger("it")
+    lease = (await stage.take()).lease
+    lines = [stage.line(f"line {number}", sequence=number) for number in (1, 2, 5, 9)]
+    await stage.store.note(lease, Notes(logs=lines))
+
+    async def read(before: int | None, limit: int) -> list[int]:
+        return [line.sequence for line in await stage.store.last_logs("it", before=before, limit=limit)]
+
+    assert await read(None, 2) == [5, 9]
+    assert await read(5, 2) == [1, 2]
+    assert await read(2, 10) == [1]
+    assert await read(1, 10) == await read(None, 0) == []
+    assert list(await stage.store.last_logs("missing", before=None, limit=9)) == []
+
+
+async def test_results_of_steps_are_read_only_if_they_are_wanted(stage: Stage) -> None:
+    await stage.trigger("it")
+    lease = (await stage.take()).lease
+    await stage.store.save_step(lease, stage.step("one", result='"large"'), Notes())
+
+    [with_result] = await stage.store.list_steps("it", after=0)
+    [without] = await stage.store.list_steps("it", after=0, results=False)
+    assert (with_result.result, without.result) == ("large", None)
+    assert replace(with_result, result_json=None) == without
 
 
 async def test_a_reader_sees_what_was_acknowledged(another: OpenAnother) -> None:

@@ -37,7 +37,7 @@ DurablyError
     └── SqliteTooOldError
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -70,12 +70,18 @@ class JobAlreadyRegisteredError(ConfigurationError):
 class ValidationError(DurablyError, ValueError):
     """An input, key, label or filter is wrong; nothing was stored.
 
-    `fields` names the places in the value, dotted: `("items.0.price",)`.
+    Attributes:
+        fields: The places in the value, dotted: `("items.0.price",)`.
+        reasons: What is wrong at each of them, for a form; "" stands for the value as a whole. Empty
+            where the message is about one place only.
     """
 
-    def __init__(self, message: str, *, fields: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, fields: Sequence[str] = (), reasons: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.fields: tuple[str, ...] = tuple(fields)
+        self.reasons: Mapping[str, str] = reasons or {}
 
 
 class PayloadTooLargeError(ValidationError):

@@ -1,8 +1,8 @@
 """The front door."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike, fspath
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload, runtime_checkable
 
 from typing_extensions import Unpack
@@ -97,6 +97,11 @@ class Durably(EventSource, RunVerbs, Watchable):
         self._store.watch(self._foreign_change)
         for definition in options.get("jobs", ()):
             self.register(definition)
+
+    @property
+    def environment(self) -> Environment:
+        """The clock, ids and tasks that it works with: for plugins that must keep to the same."""
+        return self._environment
 
     # Its life
 
@@ -199,6 +204,11 @@ class Durably(EventSource, RunVerbs, Watchable):
         if function is None:
             return lambda function: self.register(definition_of(function, **options))
         return self.register(definition_of(function, **options))
+
+    @property
+    def jobs(self) -> Mapping[str, JobHandle[Any, Any]]:
+        """The handles of all registered jobs, by name, in the order in which they were registered."""
+        return MappingProxyType(self._handles)
 
     def get_job(self, name: str, /) -> JobHandle[Any, Any] | None:
         """The handle of a registered job."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from durably.errors import ValidationError
 from durably.filters import RunFilter, run_filter
 from durably.models import LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
 from durably.runs import OnLog, OnProgress, Runs
@@ -78,14 +79,15 @@ class RunVerbs:
         """How many runs match; counting stops at `cap`, so that it costs no more than that."""
         return await self.__store.count_runs(run_filter(status, job_name, labels, where), cap=cap)
 
-    async def get_steps(self, run_id: str, /, *, after: int = 0) -> Sequence[Step]:
+    async def get_steps(self, run_id: str, /, *, after: int = 0, results: bool = True) -> Sequence[Step]:
         """The run's steps in the order in which they first started.
 
         Args:
             run_id: The run.
             after: Only those that changed after this `sequence`.
+            results: Whether to read what they returned, which may be large.
         """
-        return await self.__store.list_steps(run_id, after=after)
+        return await self.__store.list_steps(run_id, after=after, results=results)
 
     async def get_logs(
         self, run_id: str, /, *, after: int = 0, limit: int | None = None
@@ -98,6 +100,23 @@ class RunVerbs:
             limit: At most this many.
         """
         return await self.__store.list_logs(run_id, after=after, limit=limit)
+
+    async def get_last_logs(
+        self, run_id: str, /, *, limit: int, before: int | None = None
+    ) -> Sequence[LogEntry]:
+        """The end of the run's log, in order: it costs the same however long the log is.
+
+        Args:
+            run_id: The run.
+            limit: At most this many lines.
+            before: Only lines before this `sequence`: the first one of what is shown already.
+
+        Raises:
+            ValidationError: `limit` is negative.
+        """
+        if limit < 0:
+            raise ValidationError("limit must not be negative", fields=("limit",))
+        return await self.__store.last_logs(run_id, before=before, limit=limit)
 
     async def get_workers(self) -> Sequence[WorkerInfo]:
         """Every worker on this database that has not said goodbye, the oldest first."""

@@ -1,6 +1,6 @@
 """Why a value does not fit: pydantic's errors as places and reasons, never as values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import cast
 
@@ -96,16 +96,17 @@ def _as_read(value: dict[object, object]) -> dict[object, object]:
     return dict(zip(keys, value.values(), strict=False))
 
 
-def explain(error: ValidationError, *, stored: bool) -> tuple[list[str], str]:
-    """The places that do not fit, dotted, and a line that gives the reason for each."""
+def explain(error: ValidationError, *, stored: bool) -> tuple[Mapping[str, str], str]:
+    """The reasons by place, dotted ("" is the value itself), and a line that gives all of them."""
     errors = error.errors()
     places = [".".join(map(str, one["loc"])) for one in errors]
-    lines = [
-        f"{place or 'the value'}: {_reason(one, stored=stored)}"
-        for place, one in zip(places, errors, strict=True)
-    ]
+    reasons = [_reason(one, stored=stored) for one in errors]
+    by_place: dict[str, str] = {}
+    for place, reason in zip(places, reasons, strict=True):
+        by_place[place] = f"{by_place[place]}; {reason}" if place in by_place else reason
+    lines = [f"{place or 'the value'}: {reason}" for place, reason in zip(places, reasons, strict=True)]
     more = f"; and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
-    return list(dict.fromkeys(filter(None, places))), "; ".join(lines[:_LISTED]) + more
+    return by_place, "; ".join(lines[:_LISTED]) + more
 
 
 def _reason(error: ErrorDetails, *, stored: bool) -> str:

@@ -88,8 +88,12 @@ class Codec(Generic[T]):
         try:
             return self._adapter.validate_python(value)
         except PydanticValidationError as error:
-            places, reasons = explain(error, stored=False)
-        raise ValidationError(f"{what} does not fit {self._type_name}: {reasons}", fields=places)
+            by_place, reasons = explain(error, stored=False)
+        raise ValidationError(
+            f"{what} does not fit {self._type_name}: {reasons}",
+            fields=[place for place in by_place if place],
+            reasons=by_place,
+        )
 
     def schema(self) -> Mapping[str, object]:
         """The JSON schema of what `validate` takes; empty, so anything, for a type that has none."""

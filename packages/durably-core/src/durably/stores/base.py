@@ -462,12 +462,19 @@ class Store(Watched, Protocol):
         """How many match; stops counting at `cap`."""
         ...
 
-    async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:
-        """The run's steps whose `sequence` is above `after`, in the order of their positions."""
+    async def list_steps(self, run_id: str, /, *, after: int, results: bool = True) -> Sequence[Step]:
+        """The run's steps whose `sequence` is above `after`, in the order of their positions.
+
+        Without `results` what they returned is not read.
+        """
         ...
 
     async def list_logs(self, run_id: str, /, *, after: int, limit: int | None) -> Sequence[LogEntry]:
         """The run's log lines whose `sequence` is above `after`, in order."""
+        ...
+
+    async def last_logs(self, run_id: str, /, *, before: int | None, limit: int) -> Sequence[LogEntry]:
+        """The last `limit` of the run's log lines, of those whose `sequence` is below `before`; in order."""
         ...
 
     async def list_workers(self) -> Sequence[WorkerInfo]:

@@ -46,9 +46,9 @@ def list_changes(session: Session, after: int, limit: int) -> Sequence[Run]:
     return [to_run(row) for row in session.rows(SQL["list_changes"], {"after": after, "limit": limit})]
 
 
-def list_steps(session: Session, run_id: str, after: int) -> Sequence[Step]:
+def list_steps(session: Session, run_id: str, after: int, results: bool) -> Sequence[Step]:
     """Steps that changed after a sequence number, in the order of their positions."""
-    rows = session.rows(SQL["list_steps"], {"run_id": run_id, "after": after})
+    rows = session.rows(SQL["list_steps"], {"run_id": run_id, "after": after, "results": results})
     attempts = attempts_of(session, run_id)
     return [to_step(row, attempts.get(row["name"], ())) for row in rows]
 
@@ -57,6 +57,12 @@ def list_logs(session: Session, run_id: str, after: int, limit: int | None) -> S
     """Log lines after a sequence number."""
     values: Values = {"run_id": run_id, "after": after, "limit": -1 if limit is None else limit}
     return [to_log_entry(row) for row in session.rows(SQL["list_logs"], values)]
+
+
+def last_logs(session: Session, run_id: str, before: int | None, limit: int) -> Sequence[LogEntry]:
+    """The last log lines before a sequence number, in order."""
+    values: Values = {"run_id": run_id, "before": before, "limit": limit}
+    return [to_log_entry(row) for row in reversed(session.rows(SQL["last_logs"], values))]
 
 
 def list_workers(session: Session) -> Sequence[WorkerInfo]:

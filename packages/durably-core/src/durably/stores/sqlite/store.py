@@ -268,12 +268,16 @@ class SqliteStore(Store):
         return await self.database.read(lambda session: reads.count_runs(session, filter, cap))
 
     @override
-    async def list_steps(self, run_id: str, /, *, after: int) -> Sequence[Step]:
-        return await self.database.read(lambda session: reads.list_steps(session, run_id, after))
+    async def list_steps(self, run_id: str, /, *, after: int, results: bool = True) -> Sequence[Step]:
+        return await self.database.read(lambda session: reads.list_steps(session, run_id, after, results))
 
     @override
     async def list_logs(self, run_id: str, /, *, after: int, limit: int | None) -> Sequence[LogEntry]:
         return await self.database.read(lambda session: reads.list_logs(session, run_id, after, limit))
+
+    @override
+    async def last_logs(self, run_id: str, /, *, before: int | None, limit: int) -> Sequence[LogEntry]:
+        return await self.database.read(lambda session: reads.last_logs(session, run_id, before, limit))
 
     @override
     async def list_workers(self) -> Sequence[WorkerInfo]:

@@ -11,7 +11,7 @@ SELECT * FROM durably_snapshots WHERE change > :after ORDER BY change LIMIT :lim
 
 -- :name list_steps
 SELECT step.name, step.status, step.position, step.attempt, step.sequence, step.started_at, step.completed_at,
-  step.result, step.error, step.kind, step.wake_at, step.signal_key, step.child_id
+  CASE WHEN :results THEN step.result END AS result, step.error, step.kind, step.wake_at, step.signal_key, step.child_id
 FROM durably_runs AS run CROSS JOIN durably_steps AS step ON step.run_seq = run.seq
 WHERE run.id = :run_id AND step.sequence > :after
 ORDER BY step.position;
@@ -26,6 +26,12 @@ SELECT log.sequence, log.level, log.message, log.fields, log.step_name, log.crea
 FROM durably_runs AS run CROSS JOIN durably_logs AS log ON log.run_seq = run.seq
 WHERE run.id = :run_id AND log.sequence > :after
 ORDER BY log.sequence LIMIT :limit;
+
+-- :name last_logs
+SELECT log.sequence, log.level, log.message, log.fields, log.step_name, log.created_at
+FROM durably_runs AS run CROSS JOIN durably_logs AS log ON log.run_seq = run.seq
+WHERE run.id = :run_id AND (:before IS NULL OR log.sequence < :before)
+ORDER BY log.sequence DESC LIMIT :limit;
 
 -- :name list_workers
 SELECT id, host, pid, state, slots, jobs, started_at, heartbeat_at,
