@@ -5,6 +5,7 @@ real engine. These names may change with a minor release; the release notes then
 """
 
 from durably.environment import Environment, Lane, RealEnvironment, ThreadPool, Ticker
+from durably.filters import RunFilter
 from durably.stores.base import (
     Answer,
     Claim,
@@ -29,7 +30,7 @@ from durably.stores.base import (
 )
 from durably.stores.sqlite import SqliteStore
 from durably.stores.sqlite.connection import Connector
-from durably.stores.watching import Facts, RunFilter, Seen, Survey, Tail
+from durably.stores.watching import Facts, Seen, Survey, Tail
 
 __all__ = [
     "Answer",
