@@ -657,6 +657,18 @@ def test_validation_converts_and_takes_instances() -> None:
     assert UNTYPED.validate({"a": (1,)}, what="it") == {"a": (1,)}
 
 
+def test_json_from_outside_is_read_as_json_also_by_a_strict_type() -> None:
+    class Day(BaseModel, strict=True):
+        on: date
+
+    assert codec_for(Day).validate_json('{"on": "2026-11-22"}', what="it") == Day(on=date(2026, 11, 22))
+    with pytest.raises(ValidationError, match="it does not fit Day: on: ") as refusal:
+        codec_for(Day).validate_json('{"on": "secret"}', what="it")
+    assert refusal.value.fields == ("on",)
+    with pytest.raises(ValidationError, match="Invalid JSON"):
+        codec_for(Day).validate_json("{", what="it")
+
+
 @pytest.mark.parametrize(
     ("data", "fields", "reason"),
     [

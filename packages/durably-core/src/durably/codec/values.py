@@ -1,7 +1,7 @@
 """The codec of one type: a trip through JSON text that either changes nothing or is refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import GeneratorType
 from typing import Any, Generic, Never, NoReturn, cast, overload
@@ -85,8 +85,19 @@ class Codec(Generic[T]):
         Raises:
             ValidationError: It does not fit. Names every field with its reason, never values.
         """
+        return self._checked(self._adapter.validate_python, value, what)
+
+    def validate_json(self, text: str, *, what: str) -> T:
+        """A value from outside as JSON text, checked and converted; takes dates and the like as text.
+
+        Raises:
+            ValidationError: It is no JSON, or does not fit. Names every field with its reason, never values.
+        """
+        return self._checked(self._adapter.validate_json, text, what)
+
+    def _checked(self, read: Callable[[Any], T], value: object, what: str) -> T:
         try:
-            return self._adapter.validate_python(value)
+            return read(value)
         except PydanticValidationError as error:
             by_place, reasons = explain(error, stored=False)
         raise ValidationError(

@@ -1,0 +1,97 @@
+"""Who may do what, as the application says it."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from durably import Coalesce, Run, RunFilter
+
+Ctx = TypeVar("Ctx")
+
+RunOperation: TypeAlias = Literal[
+    "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete"
+]
+"""What may be done with a run that exists."""
+OPERATIONS: tuple[RunOperation, ...] = (
+    "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete",
+)  # fmt: skip
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers that proxies set: a peer on this machine may stand for anybody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerRequest:
+    """What somebody asks to have executed."""
+
+    job_name: str
+    input: object = field(repr=False)
+    """Plain JSON values, not yet checked against the job."""
+    idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    coalesce: Coalesce | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig(Generic[Ctx]):
+    """Who may do what: how a request is authenticated, and what its sender may see and do.
+
+    A hook refuses by raising Starlette's `HTTPException` (FastAPI's is one). All but `authenticate`
+    may be plain or async functions.
+    """
+
+    authenticate: Callable[[Request], Awaitable[Ctx | Response | None]]
+    """Who sends this request, as whatever the other hooks want to know of them. None is refused with
+    401; a response is sent as it is."""
+    scope_runs: Callable[[Ctx, RunFilter], RunFilter | Awaitable[RunFilter]] | None = None
+    """Which runs there are for them: the asked filter, narrowed. It holds for single runs as well: one
+    outside of it does not exist. Whatever is returned, nothing beyond the asked filter is shown.
+    Default: all runs."""
+    scope_runs_subscribe: Callable[[Ctx, RunFilter], RunFilter | Awaitable[RunFilter]] | None = None
+    """The same for following the list of runs. Default: `scope_runs`."""
+    on_run_access: Callable[[Ctx, Run, RunOperation], object] | None = None
+    """Asked before each operation on a run within the scope; refuses by raising, or by answering False.
+    Somebody who may not even `read` the run is told that it does not exist."""
+    on_trigger: Callable[[Ctx, TriggerRequest], object] | None = None
+    """Asked before a run is made, by a trigger or by a retrigger; refuses as `on_run_access` does. The
+    labels of `trigger_labels` are in the request already."""
+    trigger_labels: Callable[[Ctx], Mapping[str, str] | Awaitable[Mapping[str, str]]] | None = None
+    """Labels that every run they trigger gets; a request that gives one of them another value is refused."""
+    allowed: Callable[[Ctx, Run], Collection[RunOperation] | Awaitable[Collection[RunOperation]]] | None = (
+        None
+    )
+    """Which buttons a page shows them for this run. It only hides; the other hooks decide."""
+
+
+async def allow_local(request: Request) -> str:
+    """Let in whoever sits at this machine: for development, as `authenticate`.
+
+    The peer must be a loopback address, the name in the URL too, and no proxy in between: else a web
+    page somewhere else could speak for a browser here.
+
+    Raises:
+        HTTPException: 403, the request comes from elsewhere.
+    """
+    peer = None if request.client is None else request.client.host
+    is_direct = not any(name in request.headers for name in FORWARDED)
+    if not (is_direct and is_loopback(peer) and is_loopback(request.url.hostname)):
+        raise HTTPException(403, "Only requests from this machine are allowed (allow_local)")
+    return "local"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether this is an address or name of the machine itself."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

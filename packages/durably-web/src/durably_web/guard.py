@@ -1,0 +1,90 @@
+"""What is looked at before a request is listened to: its Host, its origin, the size of its body."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PORTS = {"http": 80, "https": 443}
+MOST_BYTES = 1_200_000
+"""Of a request's body: somewhat more than the largest input that core stores by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Refuses requests that a page of another site could have made a browser send."""
+
+    allowed_hosts: Collection[str] | None = None
+    """Names under which the application is reached, as in URLs (`app.example`, `localhost:8000`; without a
+    port: any); None: any name."""
+    trusted_origins: Collection[str] = ()
+    """Other origins whose pages may send changes, e.g. `http://localhost:5173`."""
+
+    def check(self, request: Request) -> None:
+        """Let the request pass, or refuse it.
+
+        A change is believed to come from a page of this application if the browser says so
+        (`Sec-Fetch-Site`), or else if `Origin` names this host. Without either header it is no
+        browser's, provided that no plain form could have sent it.
+
+        Raises:
+            HTTPException: 400, the host is not one of ours; 403, the change comes from elsewhere.
+        """
+        if not self._is_our_host(request.headers.get("host", "")):
+            raise HTTPException(400, "This host name is not served here (allowed_hosts)")
+        if request.method not in SAFE_METHODS and not self._is_from_here(request):
+            raise HTTPException(403, "Cross-site request refused (trusted_origins)")
+
+    def _is_our_host(self, host: str) -> bool:
+        if self.allowed_hosts is None:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        return any(allowed.lower() in {host.lower(), name} for allowed in self.allowed_hosts)
+
+    def _is_from_here(self, request: Request) -> bool:
+        origin = request.headers.get("origin")
+        if origin is not None and origin in self.trusted_origins:
+            return True
+        site = request.headers.get("sec-fetch-site")
+        if site is not None:
+            # "same-site" would be any sibling subdomain, and any other port.
+            return site in {"same-origin", "none"}
+        if origin is not None:
+            return _names(origin, request.headers.get("host", ""))
+        is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+        return is_json or request.headers.get("hx-request") == "true"
+
+
+def _names(origin: str, host: str) -> bool:
+    """Whether this origin is this host, whatever the scheme: a proxy may have ended TLS."""
+    try:
+        theirs = urlsplit(origin)
+        ours = urlsplit(f"{theirs.scheme}://{host}")
+        port = PORTS.get(theirs.scheme)
+        return (
+            port is not None
+            and theirs.hostname is not None
+            and (theirs.hostname, theirs.port or port) == (ours.hostname, ours.port or port)
+        )
+    except ValueError:
+        return False
+
+
+async def read_body(request: Request, *, most: int = MOST_BYTES) -> bytes:
+    """The whole body.
+
+    Raises:
+        HTTPException: 413, there are more than `most` bytes; reading stopped there.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise HTTPException(413, f"The body has more than {most} bytes")
+    return bytes(body)

@@ -1,0 +1,345 @@
+"""The one way to the runs: whatever somebody asks for passes through a `Caller`.
+
+An answer never tells whether a run exists that its caller may not see: such a run, and one that
+there is not, are refused with the same words.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from durably import (
+    ConfigurationError,
+    ConflictError,
+    Durably,
+    Explanation,
+    JobHandle,
+    LogEntry,
+    Run,
+    RunFilter,
+    RunsUpdate,
+    RunUpdate,
+    Step,
+    Subscription,
+    TriggerOptions,
+)
+from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
+
+Ctx = TypeVar("Ctx")
+T = TypeVar("T")
+
+MOST_LISTED = 200
+"""Runs that one answer lists at most."""
+
+Action: TypeAlias = RunOperation | Literal["trigger"]
+REFUSALS = range(400, 500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry(Generic[Ctx]):
+    """A change that somebody made."""
+
+    ctx: Ctx
+    action: Action
+    run: Run
+    """The run it was done to, as it was before; of a trigger or retrigger: the run that answers it."""
+
+
+class Answered(Exception):  # noqa: N818 - it is no error
+    """The application has answered this request itself."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+class Policy(Generic[Ctx]):
+    """Lets requests in, as callers.
+
+    Args:
+        durably: The instance they come for.
+        auth: Who may do what.
+        on_request: Called for each request that was let in, before it is read.
+        audit: Called after each change that somebody made.
+
+    Raises:
+        ConfigurationError: There is nobody who authenticates.
+    """
+
+    def __init__(
+        self,
+        durably: Durably,
+        auth: AuthConfig[Ctx],
+        *,
+        on_request: Callable[[], object] | None = None,
+        audit: Callable[[AuditEntry[Ctx]], object] | None = None,
+    ) -> None:
+        if not callable(getattr(auth, "authenticate", None)):
+            raise ConfigurationError(
+                "auth must be an AuthConfig whose authenticate is a function of the request; "
+                "while you develop: AuthConfig(authenticate=allow_local)"
+            )
+        self._durably = durably
+        self._auth = auth
+        self._on_request = on_request
+        self._audit = audit
+
+    async def admit(self, request: Request) -> "Caller[Ctx]":
+        """Who sends this request.
+
+        Raises:
+            HTTPException: 401, nobody whom the application knows; or what `authenticate` raised.
+            Answered: It answered the request itself.
+        """
+        ctx: Ctx | Response | None = await settle(self._auth.authenticate(request))
+        if isinstance(ctx, Response):
+            raise Answered(ctx)
+        # False is what a check answers that forgot to refuse.
+        if ctx is None or ctx is False:
+            raise HTTPException(401, "Unauthorized")
+        if self._on_request is not None:
+            await settle(self._on_request())
+        return Caller(self._durably, self._auth, ctx, self._audit)
+
+
+class Caller(Generic[Ctx]):
+    """Somebody who was let in, and all that they can do.
+
+    Every verb raises `HTTPException`: 404 for a run or job that is not there for them, 403 for what
+    they may not do; beside what the same verb of `Durably` raises.
+    """
+
+    def __init__(
+        self,
+        durably: Durably,
+        auth: AuthConfig[Ctx],
+        ctx: Ctx,
+        audit: Callable[[AuditEntry[Ctx]], object] | None,
+    ) -> None:
+        self.ctx = ctx
+        self._durably = durably
+        self._auth = auth
+        self._audit = audit
+
+    # Looking
+
+    async def run(self, run_id: str, operation: RunOperation = "read") -> Run:
+        """The run, if they may do this with it."""
+        run = await self._durably.get_run(run_id)
+        if run is None or not await self._exists(run):
+            raise _not_found()
+        await self._require(run, operation)
+        return run
+
+    async def runs(
+        self, asked: RunFilter, *, limit: int = MOST_LISTED, offset: int = 0, before: int | None = None
+    ) -> list[Run]:
+        """The runs that fit, newest first, at most 200."""
+        where = await self.scoped(asked)
+        return await self._durably.get_runs(
+            where=where, limit=min(limit, MOST_LISTED), offset=offset, before=before
+        )
+
+    async def count_runs(self, asked: RunFilter, *, cap: int) -> int:
+        """How many runs fit, counted up to `cap`."""
+        return await self._durably.count_runs(where=await self.scoped(asked), cap=cap)
+
+    async def steps(self, run_id: str, *, after: int = 0) -> Sequence[Step]:
+        """The run's steps."""
+        await self.run(run_id, "steps")
+        return await self._durably.get_steps(run_id, after=after)
+
+    async def logs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[LogEntry]:
+        """The run's log."""
+        await self.run(run_id, "logs")
+        return await self._durably.get_logs(run_id, after=after, limit=limit)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """Why the run is not running."""
+        await self.run(run_id)
+        return await self._durably.explain(run_id)
+
+    async def subscribe(self, run_id: str, *, after: str | None = None) -> Subscription[RunUpdate]:
+        """The run's updates."""
+        await self.run(run_id, "subscribe")
+        return self._durably.subscribe(run_id, after=after)
+
+    async def subscribe_runs(
+        self, asked: RunFilter, *, limit: int = MOST_LISTED, after: str | None = None
+    ) -> Subscription[RunsUpdate]:
+        """The updates of all runs that fit."""
+        where = await self.scoped(asked, subscribing=True)
+        return self._durably.subscribe_runs(where=where, limit=min(limit, MOST_LISTED), after=after)
+
+    async def scoped(self, asked: RunFilter, *, subscribing: bool = False) -> RunFilter:
+        """What they ask for, as far as it is there for them."""
+        hook = (subscribing and self._auth.scope_runs_subscribe) or self._auth.scope_runs
+        return asked if hook is None else asked & await settle(hook(self.ctx, asked))
+
+    async def allowed(self, run: Run) -> frozenset[RunOperation]:
+        """What a page offers them to do with this run."""
+        hook = self._auth.allowed
+        offered: Collection[RunOperation] = OPERATIONS if hook is None else await settle(hook(self.ctx, run))
+        return frozenset(offered)
+
+    # Changing
+
+    async def trigger(self, request: TriggerRequest) -> Run:
+        """Have a job executed; the run that answers may be one that waited already."""
+        handle = self._durably.get_job(request.job_name)
+        if handle is None:
+            raise HTTPException(404, f"Job not found: {request.job_name}")
+        wanted = replace(request, labels=await self._labels(request))
+        is_scoped = await self._may_trigger(wanted)
+        run = await self._trigger(handle, wanted, is_scoped=is_scoped)
+        await self._note("trigger", run)
+        return run
+
+    async def retrigger(self, run_id: str) -> Run:
+        """Start over: a new run with the input of one that has ended."""
+        old = await self.run(run_id, "retrigger")
+        await self._may_trigger(
+            TriggerRequest(
+                job_name=old.job_name,
+                input=json.loads(old.input_json),
+                concurrency_key=old.concurrency_key,
+                labels=old.labels,
+            )
+        )
+        run = await self._durably.retrigger(run_id)
+        await self._note("retrigger", run)
+        return run
+
+    async def retry(self, run_id: str) -> Run:
+        """Send a failed or cancelled run back to work."""
+        return await self._change("retry", run_id, self._durably.retry)
+
+    async def cancel(self, run_id: str) -> Run:
+        """End a run that has not ended."""
+        return await self._change("cancel", run_id, self._durably.cancel)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Remove a run that has ended."""
+        await self._change("delete", run_id, self._durably.delete_run)
+
+    async def signal(self, run_id: str, name: str, payload: object = None) -> None:
+        """Send a signal to a run."""
+
+        async def send(run_id: str) -> None:
+            await self._durably.signal(name, payload, run_id=run_id)
+
+        await self._change("signal", run_id, send)
+
+    async def _change(self, operation: RunOperation, run_id: str, verb: Callable[[str], Awaitable[T]]) -> T:
+        run = await self.run(run_id, operation)
+        answer = await verb(run_id)
+        await self._note(operation, run)
+        return answer
+
+    async def _note(self, action: Action, run: Run) -> None:
+        if self._audit is not None:
+            await settle(self._audit(AuditEntry(ctx=self.ctx, action=action, run=run)))
+
+    # Deciding
+
+    async def _exists(self, run: Run) -> bool:
+        """Whether the run is there for them."""
+        return (await self.scoped(RunFilter())).fits(run)
+
+    async def _require(self, run: Run, operation: RunOperation) -> None:
+        """Refuse; whoever may see the run is told why."""
+        refusal = await self._refusal(run, operation)
+        if refusal is None:
+            return
+        if operation == "read" or await self._refusal(run, "read") is not None:
+            raise _not_found()
+        raise refusal
+
+    async def _refusal(self, run: Run, operation: RunOperation) -> HTTPException | None:
+        hook = self._auth.on_run_access
+        return None if hook is None else await _asked(hook, self.ctx, run, operation)
+
+    async def _labels(self, request: TriggerRequest) -> Mapping[str, str]:
+        hook = self._auth.trigger_labels
+        given: Mapping[str, str] = {} if hook is None else await settle(hook(self.ctx))
+        if any(request.labels.get(key, value) != value for key, value in given.items()):
+            raise HTTPException(
+                403, f"Forbidden: the labels {', '.join(sorted(given))} are not yours to give"
+            )
+        return {**request.labels, **given}
+
+    async def _may_trigger(self, request: TriggerRequest) -> bool:
+        """Refuse; or answer whether there are runs that they may not see."""
+        hook = self._auth.on_trigger
+        refusal = None if hook is None else await _asked(hook, self.ctx, request)
+        if refusal is not None:
+            raise refusal
+        scope = await self.scoped(RunFilter())
+        wanted = RunFilter(job_name=(request.job_name,), labels=request.labels)
+        both = scope & wanted
+        if both.is_nothing or both.labels != wanted.labels:
+            raise HTTPException(403, "Forbidden: you could not see this run; its job or labels are not yours")
+        is_scoped = scope != RunFilter() or self._auth.on_run_access is not None
+        if is_scoped and request.coalesce == "replace":
+            raise HTTPException(403, "Forbidden: coalesce 'replace' might cancel a run that is not yours")
+        return is_scoped
+
+    async def _trigger(self, handle: JobHandle[Any, Any], request: TriggerRequest, *, is_scoped: bool) -> Run:
+        what = f"the input of job {handle.name!r}"
+        value = handle.input_codec.validate_json(json.dumps(request.input), what=what)
+        try:
+            run: Run = await handle.trigger(value, **_options(request))
+        except ConflictError as error:
+            if is_scoped and not await self._sees(error.run_id):
+                raise _taken() from None
+            raise
+        if is_scoped and run.disposition != "created" and not await self._sees(run.id):
+            raise _taken()
+        return run
+
+    async def _sees(self, run_id: str) -> bool:
+        try:
+            await self.run(run_id)
+        except HTTPException:
+            return False
+        return True
+
+
+async def settle(answer: T | Awaitable[T]) -> T:
+    """What a plain or an async function answers."""
+    if isinstance(answer, Awaitable):
+        return await cast("Awaitable[T]", answer)
+    return answer
+
+
+async def _asked(hook: Callable[..., object], *arguments: object) -> HTTPException | None:
+    """How a hook refuses; None if it does not."""
+    try:
+        answer = await settle(hook(*arguments))
+    except HTTPException as error:
+        if error.status_code in REFUSALS:
+            return error
+        raise
+    return HTTPException(403, "Forbidden") if answer is False else None
+
+
+def _options(request: TriggerRequest) -> TriggerOptions:
+    options: TriggerOptions = {"labels": request.labels, "coalesce": request.coalesce}
+    if request.idempotency_key is not None:
+        options["idempotency_key"] = request.idempotency_key
+    if request.concurrency_key is not None:
+        options["concurrency_key"] = request.concurrency_key
+    return options
+
+
+def _not_found() -> HTTPException:
+    return HTTPException(404, "Run not found")
+
+
+def _taken() -> HTTPException:
+    return HTTPException(409, "This key is in use already")

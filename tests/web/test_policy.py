@@ -1,0 +1,409 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from durably import (
+    Coalesce,
+    ConfigurationError,
+    ConflictError,
+    Durably,
+    Run,
+    RunFilter,
+    RunsSnapshot,
+    RunUpdate,
+    StepContext,
+    ValidationError,
+    job,
+)
+from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
+from durably_web.policy import Answered, AuditEntry, Caller, Policy
+from tests.core.unchecked import unchecked
+from tests.web.requests import request
+
+
+@dataclass(frozen=True)
+class User:
+    org: str
+    role: str = "editor"
+
+
+class Day(BaseModel, strict=True):
+    at: int
+
+
+@job
+async def work(step: StepContext, text: str) -> str:
+    if text == "fail":
+        raise ValueError(text)
+    return text
+
+
+@job
+async def plan(step: StepContext, day: Day) -> None: ...
+
+
+@pytest.fixture
+async def durably(tmp_path: Path) -> AsyncIterator[Durably]:
+    instance = Durably(f"sqlite:///{tmp_path}/app.db", jobs=[work, plan])
+    await instance.migrate()
+    yield instance
+    await instance.close()
+
+
+async def by_header(request: Request) -> User | None:
+    org = request.headers.get("org")
+    return None if org is None else User(org, request.headers.get("role", "editor"))
+
+
+def own(user: User, asked: RunFilter) -> RunFilter:
+    return asked.and_labels(org=user.org)
+
+
+def labels(user: User) -> dict[str, str]:
+    return {"org": user.org}
+
+
+TENANTS = AuthConfig(authenticate=by_header, scope_runs=own, trigger_labels=labels)
+
+
+async def caller(
+    durably: Durably, org: str, auth: AuthConfig[User] = TENANTS, *, role: str = "editor"
+) -> Caller[User]:
+    return await Policy(durably, auth).admit(request(headers={"org": org, "role": role}))
+
+
+async def status_of(answer: Awaitable[object]) -> tuple[int, str]:
+    try:
+        await answer
+    except HTTPException as refusal:
+        return refusal.status_code, refusal.detail
+    return 200, ""
+
+
+NOT_FOUND = (404, "Run not found")
+
+# Being let in
+
+
+@pytest.mark.parametrize("nobody", [None, False])
+async def test_nobody_whom_the_application_knows_is_refused(durably: Durably, nobody: object) -> None:
+    async def authenticate(request: Request) -> object:
+        return nobody
+
+    heard: list[str] = []
+    policy = Policy(durably, AuthConfig(authenticate=authenticate), on_request=lambda: heard.append("x"))
+    assert await status_of(policy.admit(request())) == (401, "Unauthorized")
+    assert not heard
+
+
+async def test_authentication_may_raise_or_answer_by_itself(durably: Durably) -> None:
+    async def refuse(request: Request) -> User:
+        raise HTTPException(418, "no")
+
+    async def redirect(request: Request) -> User | Response:
+        return RedirectResponse("/login")
+
+    assert await status_of(Policy(durably, AuthConfig(authenticate=refuse)).admit(request())) == (418, "no")
+    with pytest.raises(Answered) as answered:
+        await Policy(durably, AuthConfig(authenticate=redirect)).admit(request())
+    assert answered.value.response.headers["location"] == "/login"
+
+
+async def test_each_admitted_request_is_announced_after_its_authentication(durably: Durably) -> None:
+    heard: list[str] = []
+
+    async def authenticate(request: Request) -> str:
+        heard.append("authenticate")
+        return "somebody"
+
+    async def announce() -> None:
+        heard.append("on_request")
+
+    admitted = await Policy(durably, AuthConfig(authenticate=authenticate), on_request=announce).admit(
+        request()
+    )
+    assert admitted.ctx == "somebody"
+    assert heard == ["authenticate", "on_request"]
+
+
+@pytest.mark.parametrize("auth", [None, object()])
+def test_there_is_no_way_without_authentication(auth: object) -> None:
+    with pytest.raises(ConfigurationError, match="allow_local"):
+        unchecked(Policy)(Durably(":memory:"), auth)
+
+
+# A run of somebody else's
+
+OPERATIONS_OF_A_CALLER: dict[str, Callable[[Caller[User], str], Awaitable[object]]] = {
+    "read": lambda who, id: who.run(id),
+    "steps": lambda who, id: who.steps(id),
+    "logs": lambda who, id: who.logs(id),
+    "explain": lambda who, id: who.explain(id),
+    "subscribe": lambda who, id: who.subscribe(id),
+    "retry": lambda who, id: who.retry(id),
+    "retrigger": lambda who, id: who.retrigger(id),
+    "signal": lambda who, id: who.signal(id, "approved"),
+    "cancel": lambda who, id: who.cancel(id),
+    "delete": lambda who, id: who.delete_run(id),
+}
+
+
+def by_role(user: User, run: Run, operation: RunOperation) -> None:
+    """Tenants kept apart by this hook alone."""
+    if run.labels.get("org") != user.org:
+        raise HTTPException(403, "Not yours")
+
+
+HOOKED = AuthConfig(authenticate=by_header, on_run_access=by_role, trigger_labels=labels)
+
+
+@pytest.mark.parametrize("auth", [TENANTS, HOOKED], ids=["scope", "hook"])
+@pytest.mark.parametrize("operation", OPERATIONS_OF_A_CALLER)
+@pytest.mark.parametrize("state", ["waiting", "ended"])
+async def test_a_foreign_run_does_not_exist(
+    durably: Durably, auth: AuthConfig[User], operation: str, state: str
+) -> None:
+    ours = await caller(durably, "ours", auth)
+    theirs = await caller(durably, "theirs", auth)
+    run = await theirs.trigger(TriggerRequest(job_name="work", input="x"))
+    if state == "ended":
+        await durably.cancel(run.id)
+    before = await durably.get_run(run.id)
+    act = OPERATIONS_OF_A_CALLER[operation]
+
+    assert await status_of(act(ours, run.id)) == NOT_FOUND
+    assert await status_of(act(ours, "unknown")) == NOT_FOUND
+    assert await durably.get_runs() == [before]
+    # It is the caller that makes the difference, not the state.
+    with_conflicts = {"waiting": {"retry", "retrigger", "delete"}, "ended": {"signal", "cancel"}}[state]
+    try:
+        await act(theirs, run.id)
+    except ConflictError:
+        assert operation in with_conflicts
+    else:
+        assert operation not in with_conflicts
+
+
+def readers(user: User, run: Run, operation: RunOperation) -> bool | None:
+    return user.role == "editor" or operation == "read"
+
+
+async def test_somebody_who_may_only_read_is_told_so(durably: Durably) -> None:
+    auth = AuthConfig(authenticate=by_header, scope_runs=own, on_run_access=readers, trigger_labels=labels)
+    run = await (await caller(durably, "ours", auth)).trigger(TriggerRequest(job_name="work", input="x"))
+    reader = await caller(durably, "ours", auth, role="reader")
+    foreign = await caller(durably, "theirs", auth, role="reader")
+
+    assert (await reader.run(run.id)).id == run.id
+    assert await status_of(reader.cancel(run.id)) == (403, "Forbidden")
+    assert await status_of(foreign.cancel(run.id)) == NOT_FOUND
+    assert (await durably.get_runs())[0].status == "pending"
+
+
+async def test_trouble_in_a_hook_is_no_refusal(durably: Durably) -> None:
+    def broken(user: User, run: Run, operation: RunOperation) -> None:
+        raise HTTPException(503, "The directory is down")
+
+    auth = AuthConfig(authenticate=by_header, on_run_access=broken)
+    handle = durably.get_job("work")
+    assert handle is not None
+    run = await handle.trigger("x")
+    assert await status_of((await caller(durably, "ours", auth)).run(run.id)) == (
+        503,
+        "The directory is down",
+    )
+
+
+# Lists
+
+
+async def test_a_list_holds_what_is_there_for_its_caller(durably: Durably) -> None:
+    ours, theirs = await caller(durably, "ours"), await caller(durably, "theirs")
+    mine = await ours.trigger(TriggerRequest(job_name="work", input="x"))
+    await theirs.trigger(TriggerRequest(job_name="work", input="x"))
+
+    assert [run.id for run in await ours.runs(RunFilter())] == [mine.id]
+    assert await ours.count_runs(RunFilter(), cap=10) == 1
+    assert await ours.runs(RunFilter(labels={"org": "theirs"})) == []
+    assert await ours.runs(RunFilter(status=("failed",))) == []
+    update = await anext(await ours.subscribe_runs(RunFilter()))
+    assert isinstance(update, RunsSnapshot)
+    assert [run.id for run in update.runs] == [mine.id]
+
+
+def forgetful(user: User, asked: RunFilter) -> RunFilter:
+    return RunFilter(labels={"org": user.org})
+
+
+def overwriting(user: User, asked: RunFilter) -> RunFilter:
+    return RunFilter(labels={**asked.labels, "org": user.org})
+
+
+@pytest.mark.parametrize("careless", [forgetful, overwriting])
+async def test_a_scope_can_only_narrow(
+    durably: Durably, careless: Callable[[User, RunFilter], RunFilter]
+) -> None:
+    auth = AuthConfig(authenticate=by_header, scope_runs=careless, trigger_labels=labels)
+    ours = await caller(durably, "ours", auth)
+    await ours.trigger(TriggerRequest(job_name="work", input="x"))
+
+    assert len(await ours.runs(RunFilter(status=("pending",)))) == 1
+    assert await ours.runs(RunFilter(status=("failed",))) == []
+    assert await ours.runs(RunFilter(labels={"org": "theirs"})) == []
+
+
+async def test_following_may_have_a_scope_of_its_own(durably: Durably) -> None:
+    async def nothing(user: User, asked: RunFilter) -> RunFilter:
+        return RunFilter(is_nothing=True)
+
+    auth = AuthConfig(authenticate=by_header, scope_runs_subscribe=nothing)
+    ours = await caller(durably, "ours", auth)
+    await ours.trigger(TriggerRequest(job_name="work", input="x"))
+
+    update = await anext(await ours.subscribe_runs(RunFilter()))
+    assert isinstance(update, RunsSnapshot)
+    assert (len(update.runs), len(await ours.runs(RunFilter()))) == (0, 1)
+
+
+async def test_a_list_is_bounded(durably: Durably) -> None:
+    handle = durably.get_job("work")
+    assert handle is not None
+    await handle.batch_trigger(["x"] * 201)
+    ours = await caller(durably, "ours", AuthConfig(authenticate=by_header))
+    assert len(await ours.runs(RunFilter(), limit=10_000)) == 200
+    update = await anext(await ours.subscribe_runs(RunFilter(), limit=10_000))
+    assert isinstance(update, RunsSnapshot)
+    assert len(update.runs) == 200
+
+
+# Triggering
+
+
+async def test_a_trigger_gets_its_callers_labels(durably: Durably) -> None:
+    ours = await caller(durably, "ours")
+    run = await ours.trigger(TriggerRequest(job_name="work", input="x", labels={"kind": "k", "org": "ours"}))
+    assert run.labels == {"kind": "k", "org": "ours"}
+
+    foreign = TriggerRequest(job_name="work", input="x", labels={"org": "theirs"})
+    assert (await status_of(ours.trigger(foreign)))[0] == 403
+    unknown = TriggerRequest(job_name="nobody's", input="x")
+    assert await status_of(ours.trigger(unknown)) == (404, "Job not found: nobody's")
+    assert len(await durably.get_runs()) == 1
+
+
+async def test_nobody_makes_a_run_that_they_could_not_see(durably: Durably) -> None:
+    def scope(user: User, asked: RunFilter) -> RunFilter:
+        return asked.and_labels(org=user.org).and_jobs("work")
+
+    ours = await caller(durably, "ours", AuthConfig(authenticate=by_header, scope_runs=scope))
+    for wanted in (
+        TriggerRequest(job_name="work", input="x"),
+        TriggerRequest(job_name="work", input="x", labels={"org": "theirs"}),
+        TriggerRequest(job_name="plan", input={"at": 1}, labels={"org": "ours"}),
+    ):
+        assert (await status_of(ours.trigger(wanted)))[0] == 403
+    assert await durably.get_runs() == []
+
+
+async def test_a_hook_sees_each_trigger_and_retrigger_with_its_labels(durably: Durably) -> None:
+    seen: list[TriggerRequest] = []
+
+    async def note(user: User, wanted: TriggerRequest) -> None:
+        seen.append(wanted)
+        if wanted.input == "secret":
+            raise HTTPException(403, "Not that")
+
+    auth = AuthConfig(authenticate=by_header, on_trigger=note, scope_runs=own, trigger_labels=labels)
+    ours = await caller(durably, "ours", auth)
+    run = await ours.trigger(TriggerRequest(job_name="work", input="x", concurrency_key="k"))
+    await durably.cancel(run.id)
+    assert (await ours.retrigger(run.id)).labels == {"org": "ours"}
+    again = TriggerRequest(job_name="work", input="x", concurrency_key="k", labels={"org": "ours"})
+    assert seen == [again, again]
+
+    handle = durably.get_job("work")
+    assert handle is not None
+    other = await handle.trigger("secret", labels={"org": "ours"})
+    await durably.cancel(other.id)
+    assert await status_of(ours.retrigger(other.id)) == (403, "Not that")
+
+
+@pytest.mark.parametrize("auth", [TENANTS, HOOKED], ids=["scope", "hook"])
+async def test_a_key_does_not_hand_over_another_tenants_run(durably: Durably, auth: AuthConfig[User]) -> None:
+    ours, theirs = await caller(durably, "ours", auth), await caller(durably, "theirs", auth)
+    wanted = TriggerRequest(
+        job_name="work", input="x", idempotency_key="same", concurrency_key="key", coalesce="skip"
+    )
+    run = await theirs.trigger(wanted)
+    assert (await theirs.trigger(wanted)).id == run.id
+
+    taken = (409, "This key is in use already")
+    assert await status_of(ours.trigger(wanted)) == taken
+    ways: tuple[Coalesce, ...] = ("skip", "reject")
+    for coalesce in ways:
+        joining = TriggerRequest(job_name="work", input="x", concurrency_key="key", coalesce=coalesce)
+        assert await status_of(ours.trigger(joining)) == taken
+    taking_over = TriggerRequest(job_name="work", input="x", concurrency_key="key", coalesce="replace")
+    assert (await status_of(ours.trigger(taking_over)))[0] == 403
+    assert (await durably.get_runs())[0].status == "pending"
+    with pytest.raises(ConflictError, match=run.id):
+        await theirs.trigger(
+            TriggerRequest(job_name="work", input="x", concurrency_key="key", coalesce="reject")
+        )
+
+
+async def test_an_input_is_checked_as_json(durably: Durably) -> None:
+    ours = await caller(durably, "ours")
+    run = await ours.trigger(TriggerRequest(job_name="plan", input={"at": 3}))
+    assert run.input == Day(at=3)
+    with pytest.raises(ValidationError) as refusal:
+        await ours.trigger(TriggerRequest(job_name="plan", input={"at": "soon"}))
+    assert refusal.value.fields == ("at",)
+
+
+# Around it
+
+
+async def test_every_change_is_told_with_who_made_it(durably: Durably) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    async def audit(entry: AuditEntry[User]) -> None:
+        told.append((entry.ctx.org, entry.action, entry.run.id))
+
+    ours = await Policy(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
+    run = await ours.trigger(TriggerRequest(job_name="work", input="x"))
+    await ours.signal(run.id, "approved")
+    await ours.cancel(run.id)
+    await ours.retry(run.id)
+    await ours.cancel(run.id)
+    new = await ours.retrigger(run.id)
+    await ours.delete_run(run.id)
+    await ours.runs(RunFilter())
+    assert await status_of(ours.cancel(run.id)) == NOT_FOUND
+
+    told_of = [(action, id == new.id) for org, action, id in told if org == "ours"]
+    changes = ["trigger", "signal", "cancel", "retry", "cancel", "retrigger", "delete"]
+    assert told_of == [(action, action == "retrigger") for action in changes]
+
+
+async def test_buttons_are_offered_as_the_application_says(durably: Durably) -> None:
+    run = await (await caller(durably, "ours")).trigger(TriggerRequest(job_name="work", input="x"))
+    assert await (await caller(durably, "ours")).allowed(run) == set(OPERATIONS)
+
+    auth = AuthConfig(authenticate=by_header, allowed=lambda user, run: ["read", "retry"])
+    assert await (await caller(durably, "ours", auth)).allowed(run) == {"read", "retry"}
+
+
+async def test_a_subscription_tells_of_the_run(durably: Durably) -> None:
+    ours = await caller(durably, "ours")
+    run = await ours.trigger(TriggerRequest(job_name="work", input="x"))
+    await durably.cancel(run.id)
+    updates: list[RunUpdate] = [update async for update in await ours.subscribe(run.id)]
+    assert len(updates) == 1
+    assert [update async for update in await ours.subscribe(run.id, after=updates[0].cursor)] == []
