@@ -1,0 +1,62 @@
+"""Where an application stands, whoever mounted it.
+
+Frameworks and proxies disagree about `root_path` and `path`: Starlette keeps the mount in both, Litestar
+strips it and says nothing, `FastAPI(root_path=…)` names a proxy's prefix that the path does not have.
+After `relocate` they agree: `root_path` is the mount as the browser sees it, and `path` begins with it.
+"""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from starlette.types import Scope
+
+from durably import ConfigurationError
+
+
+def check_prefix(prefix: str | None) -> str | None:
+    """A mount as the browser sees it: empty, or `/durably`, `/tools/durably`.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if prefix is None or (prefix.startswith("/") and not prefix.endswith("/") and "//" not in prefix):
+        return prefix
+    if prefix in {"", "/"}:
+        return ""
+    raise ConfigurationError(
+        f"prefix must begin with a slash and not end with one, e.g. '/durably', not {prefix!r}"
+    )
+
+
+def relocate(scope: Scope, prefix: str | None = None) -> Scope:
+    """The scope of a request with the place of the application made clear.
+
+    Args:
+        scope: As the server or the framework gave it; it is not changed.
+        prefix: The mount as the browser sees it, where the framework or the proxy does not tell.
+    """
+    root: str = scope.get("root_path", "").rstrip("/")
+    local = _local(scope["path"], root, prefix)
+    base = root if prefix is None else prefix
+    path = base + local
+    return {**scope, "root_path": base, "path": path, "raw_path": quote(path).encode("ascii")}
+
+
+def _local(path: str, root: str, prefix: str | None) -> str:
+    """The path below the mount, beginning with a slash."""
+    for mount in _mounts(root, prefix):
+        if path == mount or path.startswith(f"{mount}/"):
+            path = path.removeprefix(mount)
+            break
+    return "/" + path.strip("/")
+
+
+def _mounts(root: str, prefix: str | None) -> Iterator[str]:
+    """What the path may begin with, the longest first."""
+    if prefix:
+        yield prefix
+    while root:
+        yield root
+        # A proxy's prefix stands in front of the mount and was stripped from the path.
+        _, slash, rest = root[1:].partition("/")
+        root = slash + rest
