@@ -87,6 +87,36 @@ async def test_a_cursor_resumes_in_the_middle_of_a_run(
     assert rises(updates)
 
 
+async def test_whoever_wants_only_the_news_is_told_the_state_and_what_comes_after_it(
+    durably: Durably, handle: JobHandle[Talk, int]
+) -> None:
+    run = await handle.trigger(Talk(steps=40))
+    await durably.start()
+    async for update in durably.subscribe(run.id):
+        if heard([update]):
+            break
+    news = durably.subscribe(run.id, replay=False)
+    first = await anext(news)
+    assert isinstance(first, RunSnapshot)
+    told = heard([first, *await collect(news)])
+    rest = heard(await collect(durably.subscribe(run.id, after=first.cursor)))
+
+    assert told == rest
+    assert 0 < len(told) < len(said(40))
+
+
+async def test_the_news_of_a_run_that_has_ended_are_its_end(
+    durably: Durably, handle: JobHandle[Talk, int]
+) -> None:
+    run = await handle.trigger(Talk())
+    await durably.process_one()
+    updates = await collect(durably.subscribe(run.id, replay=False))
+    assert states(updates) == ["completed"]
+    assert len(updates) == 1
+    # It is the cursor of one who has seen everything.
+    assert await collect(durably.subscribe(run.id, after=updates[0].cursor)) == []
+
+
 async def test_a_run_of_very_many_lines_is_told_in_portions(
     durably: Durably, handle: JobHandle[Talk, int]
 ) -> None:

@@ -107,6 +107,10 @@ async def test_the_tail_holds_steps_and_lines_in_the_order_of_their_numbers(stag
         assert (numbers(tail), tail.is_whole) == (whole[:limit], limit == 4)
     assert numbers(await follow(stage, after=3, limit=1)) == [("line", 5)]
     assert numbers(await follow(stage, after=9)) == []
+    # Only how far it goes.
+    end = await stage.store.follow("it", change=0, after=None, limit=100)
+    assert end is not None
+    assert (numbers(end), end.sequence, end.is_whole) == ([], 9, True)
 
 
 async def test_the_run_comes_with_the_tail_only_when_it_has_changed(stage: Stage) -> None:
@@ -120,6 +124,7 @@ async def test_the_run_comes_with_the_tail_only_when_it_has_changed(stage: Stage
     assert (last.run.status, last.is_terminal) == ("completed", True)
     assert (await follow(stage, change=last.run.change)).is_terminal
     assert await stage.store.follow("missing", change=0, after=0, limit=1) is None
+    assert await stage.store.follow("missing", change=0, after=None, limit=1) is None
 
 
 async def test_a_number_is_never_given_twice_even_if_a_retry_drops_the_last_step(stage: Stage) -> None:

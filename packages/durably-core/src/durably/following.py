@@ -126,11 +126,14 @@ class Subscription(AsyncIterator[Update]):
 class RunSubscription(Subscription[RunUpdate]):
     """One run: its state, its steps and its log."""
 
-    def __init__(self, surroundings: Surroundings, run_id: str, after: str | None) -> None:
+    def __init__(
+        self, surroundings: Surroundings, run_id: str, after: str | None, *, replay: bool = True
+    ) -> None:
         super().__init__(surroundings)
         self._id = run_id
         self._has_begun = False
         self._change, self._sequence = _numbers(after, 2)
+        self._replays = replay or after is not None
 
     @property
     @override
@@ -148,7 +151,7 @@ class RunSubscription(Subscription[RunUpdate]):
                 self._around.store.follow,
                 self._id,
                 change=self._change,
-                after=self._sequence,
+                after=self._sequence if self._replays or self._has_begun else None,
                 limit=PORTION,
             )
         )
@@ -164,6 +167,8 @@ class RunSubscription(Subscription[RunUpdate]):
     def _tell(self, tail: Tail) -> None:
         """The present state goes before the tail, unless it is the end of what was followed."""
         run = tail.run
+        if not tail.entries:
+            self._sequence = tail.sequence
         if run is not None and (self._change == 0 or not tail.is_terminal):
             self._tell_run(run)
             run = None

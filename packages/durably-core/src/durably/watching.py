@@ -32,7 +32,9 @@ class Watchable:
             raise RunNotFoundError(run_id)
         return explain(facts, lease_seconds=self.__lease_seconds)
 
-    def subscribe(self, run_id: str, /, *, after: str | None = None) -> Subscription[RunUpdate]:
+    def subscribe(
+        self, run_id: str, /, *, after: str | None = None, replay: bool = True
+    ) -> Subscription[RunUpdate]:
         """Follow a run to its end, in whatever process it is executed.
 
             async for update in durably.subscribe(run.id): ...
@@ -48,13 +50,15 @@ class Watchable:
         Args:
             run_id: The run.
             after: The `cursor` of an update: go on with the next one.
+            replay: Whether the steps and lines that are there already are told, where `after` does not
+                say from where.
 
         Raises:
             ValidationError: `after` is no cursor of a run.
             RunNotFoundError: There is no such run; raised when the first update is asked for.
             NotRunningError: The instance was closed meanwhile.
         """
-        return RunSubscription(self.__around, run_id, after)
+        return RunSubscription(self.__around, run_id, after, replay=replay)
 
     def subscribe_runs(
         self,

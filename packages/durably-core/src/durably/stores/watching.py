@@ -38,6 +38,8 @@ class Tail:
     """Steps and log lines by their sequence."""
     is_whole: bool
     """Whether these are all there are."""
+    sequence: int
+    """How far the tail is known with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,11 @@ class Watched(Protocol):
         """Those who have not seen everything, or whose run has ended or does not exist."""
         ...
 
-    async def follow(self, run_id: str, /, *, change: int, after: int, limit: int) -> Tail | None:
-        """What came after these numbers, at most `limit` entries; None: there is no such run."""
+    async def follow(self, run_id: str, /, *, change: int, after: int | None, limit: int) -> Tail | None:
+        """What came after these numbers, at most `limit` entries; None: there is no such run.
+
+        With `after=None`: no entries, but how far they go.
+        """
         ...
 
     async def survey(self, filter: RunFilter, /, *, after: int | None, limit: int) -> Survey:

@@ -290,7 +290,7 @@ class SqliteStore(Store):
         return await self.database.read(lambda session: watching.news(session, seen))
 
     @override
-    async def follow(self, run_id: str, /, *, change: int, after: int, limit: int) -> Tail | None:
+    async def follow(self, run_id: str, /, *, change: int, after: int | None, limit: int) -> Tail | None:
         return await self.database.read(
             lambda session: watching.follow(session, run_id, change, after, limit)
         )

@@ -24,9 +24,12 @@ def news(session: Session, seen: Sequence[Seen]) -> Sequence[Seen]:
         return [one for one in seen if _is_stale(session, one, change)]
 
 
-def follow(session: Session, run_id: str, change: int, after: int, limit: int) -> Tail | None:
+def follow(session: Session, run_id: str, change: int, after: int | None, limit: int) -> Tail | None:
     """The run if it is newer than this change, and its tail."""
     with session.snapshot():
+        if after is None:
+            last = session.row(SQL["last_sequence"], {"run_id": run_id})
+            after = 0 if last is None else last[0]
         row = session.row(SQL["glance"], {"run_id": run_id, "sequence": after})
         if row is None:
             return None
@@ -37,6 +40,7 @@ def follow(session: Session, run_id: str, change: int, after: int, limit: int) -
             is_terminal=row["status"] in TERMINAL_STATUSES,
             entries=entries[:limit],
             is_whole=len(entries) <= limit,
+            sequence=entries[:limit][-1].sequence if entries else after,
         )
 
 

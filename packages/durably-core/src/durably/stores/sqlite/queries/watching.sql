@@ -8,6 +8,13 @@ SELECT
   OR EXISTS (SELECT 1 FROM durably_steps AS step WHERE step.run_seq = run.seq AND step.sequence > :sequence) AS has_tail
 FROM durably_runs AS run WHERE run.id = :run_id;
 
+-- :name last_sequence
+SELECT max(
+  coalesce((SELECT max(log.sequence) FROM durably_logs AS log WHERE log.run_seq = run.seq), 0),
+  coalesce((SELECT max(step.sequence) FROM durably_steps AS step WHERE step.run_seq = run.seq), 0)
+)
+FROM durably_runs AS run WHERE run.id = :run_id;
+
 -- :name tail_of_steps
 SELECT step.*
 FROM durably_runs AS run CROSS JOIN durably_steps AS step ON step.run_seq = run.seq
