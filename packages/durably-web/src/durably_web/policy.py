@@ -149,15 +149,20 @@ class Caller(Generic[Ctx]):
         """How many runs fit, counted up to `cap`."""
         return await self._durably.count_runs(where=await self.scoped(asked), cap=cap)
 
-    async def steps(self, run_id: str, *, after: int = 0) -> Sequence[Step]:
+    async def steps(self, run_id: str, *, after: int = 0, results: bool = True) -> Sequence[Step]:
         """The run's steps."""
         await self.run(run_id, "steps")
-        return await self._durably.get_steps(run_id, after=after)
+        return await self._durably.get_steps(run_id, after=after, results=results)
 
     async def logs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[LogEntry]:
         """The run's log."""
         await self.run(run_id, "logs")
         return await self._durably.get_logs(run_id, after=after, limit=limit)
+
+    async def last_logs(self, run_id: str, *, limit: int, before: int | None = None) -> Sequence[LogEntry]:
+        """The end of the run's log."""
+        await self.run(run_id, "logs")
+        return await self._durably.get_last_logs(run_id, limit=limit, before=before)
 
     async def explain(self, run_id: str) -> Explanation:
         """Why the run is not running."""
