@@ -228,7 +228,7 @@ def test_functions_that_are_no_jobs_are_refused() -> None:
     lost.__annotations__["input"] = "Nowhere"
     cases: tuple[tuple[object, str], ...] = (
         (plain, "must be an async function"),
-        (too_few, r"exactly \(step, input\)"),
+        (too_few, r"must take \(step, input\)"),
         (untyped, "no annotation for 'input'"),
         (unsaid, "no annotation for 'return'"),
         (lost, "cannot be resolved"),

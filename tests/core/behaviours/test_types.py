@@ -1,5 +1,6 @@
 """TYP: what the type checkers see; they read this file with the rest."""
 
+from collections.abc import AsyncIterator
 from typing import assert_type
 
 from pydantic import BaseModel
@@ -58,6 +59,27 @@ def test_decorated_functions_keep_their_types() -> None:
     """TYP-1."""
     assert_type(job(count), JobDefinition[Order, Receipt])
     assert_type(Durably(":memory:").job(count), JobHandle[Order, Receipt])
+
+
+async def sum_up(step: StepContext, input: Order, by: int, *, to: dict[str, int]) -> Receipt:
+    return Receipt(total=input.number * by + len(to))
+
+
+def test_a_job_that_takes_resources_keeps_its_types() -> None:
+    """TYP-1."""
+    durably = Durably(":memory:")
+    assert_type(job(sum_up), JobDefinition[Order, Receipt])
+    assert_type(job(name="other")(sum_up), JobDefinition[Order, Receipt])
+    assert_type(durably.job(sum_up), JobHandle[Order, Receipt])
+    assert_type(durably.job(name="other")(sum_up), JobHandle[Order, Receipt])
+    definition = define_job(name="sum", input=Order, output=Receipt, run=sum_up)
+    assert_type(definition, JobDefinition[Order, Receipt])
+
+    @durably.resource
+    async def number() -> AsyncIterator[int]:
+        yield 1
+
+    assert_type(number(), AsyncIterator[int])
 
 
 def test_options_are_typed_dicts_that_may_be_passed_on() -> None:

@@ -1,6 +1,6 @@
 """What the users of an instance may set."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypedDict
 
 from durably.environment import Environment
@@ -40,6 +40,8 @@ class DurablyOptions(TypedDict, total=False):
     """False: a completed run's step results are dropped; its output and steps are kept. Default True."""
     jobs: Iterable[AnyJob]
     """Definitions to register at once."""
+    resources: Iterable[Callable[..., object]]
+    """Factories of resources to register at once, in the order in which they are to be opened."""
     limits: Limits
     """The largest payloads."""
     environment: Environment

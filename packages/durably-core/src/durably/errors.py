@@ -25,6 +25,7 @@ DurablyError
 ├── RunTimeoutError               … or a run did, from its first start on
 ├── RetryAfter                    to be raised: try again, but not before
 ├── Fatal                         to be raised: do not try again
+├── ResourceError                 a resource could not be opened or closed
 ├── NotRunningError               the instance is not open, or belongs to another loop or process
 └── StoreError                    the database, not the job
     ├── StoreBusyError            worth trying again
@@ -295,6 +296,14 @@ class RetryAfter(DurablyError):  # noqa: N818 - it is raised to say what to do
 
 class Fatal(DurablyError):  # noqa: N818 - as above
     """Raise it in a step, or in a job that has `retry`: trying again is pointless."""
+
+
+class ResourceError(DurablyError):
+    """A resource could not be opened, or not be closed; `__cause__` is what its factory raised."""
+
+    def __init__(self, resource: str, verb: str, reason: str) -> None:
+        super().__init__(f"resource {resource!r} could not be {verb}: {reason}")
+        self.resource = resource
 
 
 class NotRunningError(DurablyError):

@@ -86,7 +86,7 @@ class Executor:
         current_execution.set(execution)
         run = execution.run
         input = job.input_codec.decode(run.input_json, what=f"the stored input of run {run.id}")
-        output = await job.function(step, input)
+        output = await job.function(step, input, **self._engine.resources.given(job))
         text, _ = job.output_codec.encode(
             output,
             what=f"the output of job {job.name!r}",

@@ -14,6 +14,7 @@ from durably.inline import run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
 from durably.options import Trigger, TriggerOptions, trigger_options
+from durably.resources import Resources
 from durably.runs import OnLog, OnProgress, Runs
 from durably.wishes import Wish
 
@@ -32,9 +33,10 @@ class BatchItem(Generic[In]):
 class JobHandle(Generic[In, Out]):
     """A registered job; `Durably.register` and `@durably.job` give it."""
 
-    def __init__(self, definition: JobDefinition[In, Out], runs: Runs) -> None:
+    def __init__(self, definition: JobDefinition[In, Out], runs: Runs, resources: Resources) -> None:
         self.definition: JobDefinition[In, Out] = definition
         self._runs = runs
+        self._resources = resources
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.name}>"
@@ -165,10 +167,13 @@ class JobHandle(Generic[In, Out]):
         job does not catch it, the original exception is raised. Steps are called in
         place, and their results take the trip through storage that they would take in a run.
 
+        Resources are those of the worker while it works, else the ones given by `Durably.override`.
+
         Raises:
             ValidationError: The input does not fit.
+            ConfigurationError: The job needs a resource that is neither open nor overridden.
         """
-        return await run_inline(self.definition, input)
+        return await run_inline(self.definition, input, self._resources)
 
 
 def _refuse_between_steps(job_name: str) -> None:

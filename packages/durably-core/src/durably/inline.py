@@ -18,6 +18,7 @@ from durably.mapping import Items
 from durably.models import LogLevel, Seconds
 from durably.options import ChildOptions, Limits
 from durably.policies import Policy
+from durably.resources import Resources
 from durably.steps import Invocable, StepContext, StepLog
 
 In = TypeVar("In")
@@ -32,11 +33,12 @@ _current_step: ContextVar[str | None] = ContextVar("durably_inline_step", defaul
 logger: logging.Logger = logging.getLogger("durably.inline")
 
 
-async def run_inline(job: JobDefinition[In, Out], input: In) -> Out:
+async def run_inline(job: JobDefinition[In, Out], input: In, resources: Resources) -> Out:
     """Execute the job's function here and now; see `JobHandle.run_inline`."""
     value = job.input_codec.validate(input, what=f"the input of job {job.name!r}")
+    given = resources.given(job)
     try:
-        output = await job.function(InlineStepContext(), value)
+        output = await job.function(InlineStepContext(resources), value, **given)
     except StepFailed as failed:
         # Nobody caught it: whoever debugs wants what was raised, where it was raised.
         original: BaseException = failed
@@ -51,7 +53,8 @@ async def run_inline(job: JobDefinition[In, Out], input: In) -> Out:
 class InlineStepContext(StepContext):
     """Calls steps in place. Plain functions are called on the event loop's own thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._log = _InlineLog()
         self._called: dict[str, str] = {}
 
@@ -107,7 +110,8 @@ class InlineStepContext(StepContext):
         self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
     ) -> Out:
         self._enter(self._place(name))
-        return await run_inline(cast("JobDefinition[In, Out]", getattr(job, "definition", job)), input)
+        definition = cast("JobDefinition[In, Out]", getattr(job, "definition", job))
+        return await run_inline(definition, input, self._resources)
 
     @override
     async def spawn(

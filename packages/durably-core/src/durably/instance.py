@@ -1,6 +1,7 @@
 """The front door."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload, runtime_checkable
@@ -18,6 +19,7 @@ from durably.jobs import JobDefinition, JobFunction, JobOptions, Registry, defin
 from durably.models import Durability, Seconds
 from durably.neighbours import leave, place_of, settle_at
 from durably.options import WorkerOptions, seconds
+from durably.resources import Resources
 from durably.runs import Runs
 from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
@@ -29,6 +31,7 @@ from durably.worker import Worker
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Factory = TypeVar("Factory", bound=Callable[..., object])
 
 DRAIN = 25.0
 """Seconds that `stop` gives runs to end by themselves."""
@@ -67,6 +70,7 @@ class Durably(EventSource, RunVerbs, Watchable):
         self._bus = Bus(self._environment)
         EventSource.__init__(self, self._bus)
         self._jobs = Registry()
+        self._resources = Resources(self._bus, self._environment)
         self._handles: dict[str, JobHandle[Any, Any]] = {}
         self._work = Doorbell()
         self._waiters = Waiters(
@@ -95,6 +99,8 @@ class Durably(EventSource, RunVerbs, Watchable):
         Watchable.__init__(self, around, lease_seconds=self._options.lease_seconds)
         self._worker: Worker | None = None
         self._store.watch(self._foreign_change)
+        for factory in options.get("resources", ()):
+            self.resource(factory)
         for definition in options.get("jobs", ()):
             self.register(definition)
 
@@ -118,10 +124,14 @@ class Durably(EventSource, RunVerbs, Watchable):
         await self._store.migrate()
 
     async def start(self) -> None:
-        """Start the worker. A second call changes nothing, nor does any with `worker=False`.
+        """Open the resources and start the worker. A second call changes nothing.
+
+        With `worker=False` neither is done.
 
         Raises:
             SchemaMissingError: `migrate` was never called on this database.
+            ConfigurationError: A job needs a resource that nothing gives.
+            ResourceError: A resource could not be opened. No worker is started, and nothing is left open.
         """
         await self._store.open()
         if self._has_worker:
@@ -136,8 +146,9 @@ class Durably(EventSource, RunVerbs, Watchable):
     async def stop(self, *, drain: Seconds = DRAIN) -> None:
         """Stop the worker: claim nothing more, let runs end, hand the unfinished ones back.
 
-        Bounded: `drain`, then a few seconds for jobs to unwind. What was handed back resumes on
-        another worker at once, or on the next `start`. Triggering and looking go on working.
+        Then the resources are closed. Bounded: `drain`, a few seconds for jobs to unwind, and five for
+        each resource. What was handed back resumes on another worker at once, or on the next `start`.
+        Triggering and looking go on working.
 
         Args:
             drain: How long runs may go on to end by themselves.
@@ -155,7 +166,11 @@ class Durably(EventSource, RunVerbs, Watchable):
         await self._store.close()
 
     async def __aenter__(self) -> Self:
-        await self.init()
+        try:
+            await self.init()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -173,12 +188,14 @@ class Durably(EventSource, RunVerbs, Watchable):
 
         Raises:
             JobAlreadyRegisteredError: Another definition has its name.
+            ConfigurationError: The worker works already, and no resource gives what the job needs.
         """
+        self._resources.check(definition)
         self._jobs.add(definition)
         known = self._handles.get(definition.name)
         if known is not None:
             return known
-        handle = JobHandle(definition, self._runs)
+        handle = JobHandle(definition, self._runs, self._resources)
         self._handles[definition.name] = handle
         self._work.ring()
         return handle
@@ -214,6 +231,38 @@ class Durably(EventSource, RunVerbs, Watchable):
         """The handle of a registered job."""
         return self._handles.get(name)
 
+    def resource(self, factory: Factory, /) -> Factory:
+        """Know how to open something that jobs share: a database pool, an HTTP client. Also a decorator.
+
+        `async def pool() -> AsyncIterator[Pool]` with one `yield` is opened when the worker starts and
+        closed when it stops; what a function annotated with `-> Pool` returns is not closed. Jobs get it
+        as a further parameter of that very type, and so do factories that are registered later.
+
+        Args:
+            factory: Answered as it is; the same one again changes nothing.
+
+        Raises:
+            ConfigurationError: Its annotations do not say what it gives, another factory gives the same
+                type, or the worker works already.
+        """
+        self._resources.add(factory)
+        return factory
+
+    def override(self, type_: object, value: object, /) -> AbstractContextManager[None]:
+        """Let a value stand in for a resource: `with durably.override(Pool, FakePool()): …`, for tests.
+
+        What a worker opens meanwhile it keeps until it is stopped. The resource's own factory is not
+        called, and the value is not closed. Overrides of one type may be nested.
+
+        Args:
+            type_: The type by which jobs ask for it. No factory for it need be registered.
+            value: What they get; that it can stand for that type is not checked.
+
+        Raises:
+            ConfigurationError: The worker works already.
+        """
+        return self._resources.override(type_, value)
+
     def use(self, plugin: "Plugin | Callable[[Durably], object]", /) -> None:
         """Let a plugin add itself to this instance, at once.
 
@@ -233,7 +282,13 @@ class Durably(EventSource, RunVerbs, Watchable):
     # Without a worker in the background
 
     async def process_one(self) -> bool:
-        """Execute one run to its end, if one is ready; answers whether there was one."""
+        """Execute one run to its end, if one is ready; answers whether there was one.
+
+        The first call opens the resources; `stop` and `close` close them.
+
+        Raises:
+            ConfigurationError, ResourceError: As `start`.
+        """
         return await self._the_worker().process_one()
 
     async def process_until_idle(self, *, max_runs: int | None = None) -> int:
@@ -254,6 +309,7 @@ class Durably(EventSource, RunVerbs, Watchable):
                 bus=self._bus,
                 environment=self._environment,
                 jobs=self._jobs,
+                resources=self._resources,
                 work=self._work,
                 options=self._options,
             )

@@ -2,14 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast, get_type_hints, overload
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Concatenate, Generic, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
 from durably.codec import Codec, codec_for
 from durably.errors import ConfigurationError, JobAlreadyRegisteredError, JobNotFoundError
 from durably.models import Seconds
+from durably.needs import hints_of, needs_of
 from durably.options import seconds
 from durably.retries import Retry, as_retry
 from durably.steps import StepContext
@@ -17,8 +18,11 @@ from durably.steps import StepContext
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-JobFunction: TypeAlias = Callable[[StepContext, In], Awaitable[Out]]
+JobFunction: TypeAlias = Callable[Concatenate[StepContext, In, ...], Awaitable[Out]]
+"""`async def f(step, input)`; further parameters are resources, by their types."""
 
+OWN_PARAMETERS = 2
+"""A job's parameters after (step, input) are resources."""
 JOB_NAME: re.Pattern[str] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -45,7 +49,7 @@ class JobDefinition(Generic[In, Out]):
     Immutable; equal only to itself. Make one with `define_job` or `@job`.
     """
 
-    __slots__ = ("doc", "function", "input_codec", "name", "output_codec", "retry", "timeout")
+    __slots__ = ("doc", "function", "input_codec", "name", "needs", "output_codec", "retry", "timeout")
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class JobDefinition(Generic[In, Out]):
         self.function: JobFunction[In, Out] = function
         self.input_codec: Codec[In] = input_codec
         self.output_codec: Codec[Out] = output_codec
+        self.needs: Mapping[str, object] = needs_of(function, f"job {name!r}", own=OWN_PARAMETERS)
         self.doc: str | None = inspect.getdoc(function)
         timeout = policy.get("timeout")
         self.retry: Retry | None = as_retry(policy.get("retry"))
@@ -101,7 +106,7 @@ def define_job(
         name: Unique in an instance; runs find their job by it, so it outlives deploys.
         input: The type of the input: a pydantic model, or anything pydantic can validate.
         output: The type of the output; leave it out for a job that answers None.
-        run: The function: `async def run(step, input)`.
+        run: The function: `async def run(step, input)`; further parameters are resources, by type.
         **policy: See `JobPolicy`: `retry` and `timeout`.
 
     Raises:
@@ -131,7 +136,7 @@ def job(
     `import_csv` becomes `import-csv` unless `name` says otherwise.
 
     Args:
-        function: `async def f(step, input: In) -> Out`.
+        function: `async def f(step, input: In) -> Out`; further parameters are resources, by type.
         **options: See `JobOptions`: `name`, `retry`, `timeout`.
 
     Raises:
@@ -151,17 +156,12 @@ def definition_of(function: JobFunction[In, Out], **options: Unpack[JobOptions])
     own_name: str = getattr(function, "__name__", "job")
     _require_async(function, own_name)
     parameters = list(inspect.signature(function).parameters)
-    if len(parameters) != 2:
+    if len(parameters) < OWN_PARAMETERS:
         raise ConfigurationError(
-            f"job {own_name!r} must take exactly (step, input), it takes ({', '.join(parameters)})"
+            f"job {own_name!r} must take (step, input), then its resources; it takes ({', '.join(parameters)})"
         )
-    try:
-        hints: dict[str, type[Any]] = get_type_hints(function)
-    except NameError as error:
-        raise ConfigurationError(
-            f"the annotations of job {own_name!r} cannot be resolved ({error}); define its types at "
-            "module level, or use define_job(input=…, output=…)"
-        ) from None
+    advice = ", or use define_job(input=…, output=…)"
+    hints = cast("Mapping[str, type[Any]]", hints_of(function, f"job {own_name!r}", advice=advice))
     for needed in (parameters[1], "return"):
         if needed not in hints:
             raise ConfigurationError(

@@ -16,6 +16,7 @@ from durably.journal import NO_PAGE, Journal, Page
 from durably.lifecycle import Interruption
 from durably.models import Progress, Run
 from durably.options import Limits
+from durably.resources import Resources
 from durably.stores.base import Answer, Claim, Lease, Notes, StepRecord, Store
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class Engine:
     environment: Environment
     threads: ThreadPool
     limits: Limits
+    resources: Resources
     work: Doorbell
     """Rings when something may have become ready, or a wait may have ended."""
     persist_logs: bool

@@ -15,6 +15,7 @@ from durably.jobs import Registry
 from durably.keeper import Keeper
 from durably.models import Run
 from durably.options import WorkerOptions
+from durably.resources import Resources
 from durably.stores.base import Claim, ClaimRequest, NewWorker, Store
 from durably.tenure import Engine
 from durably.watchdog import Watchdog
@@ -34,6 +35,7 @@ class Worker:
         bus: Bus,
         environment: Environment,
         jobs: Registry,
+        resources: Resources,
         work: Doorbell,
         options: WorkerOptions,
     ) -> None:
@@ -43,6 +45,7 @@ class Worker:
             environment=environment,
             threads=environment.threads(max(options.slots, FEWEST_THREADS)),
             limits=options.limits,
+            resources=resources,
             work=work,
             persist_logs=options.persist_logs,
             keep_results=options.keep_results,
@@ -53,6 +56,7 @@ class Worker:
         self._options = options
         self._id = environment.new_id()
         self._jobs = jobs
+        self._resources = resources
         self._work = work
         self._executor = Executor(self._engine)
         self._executions: dict[str, Execution] = {}
@@ -76,16 +80,22 @@ class Worker:
     # Its life
 
     async def start(self) -> None:
-        """Present itself and begin to claim. A second call changes nothing."""
-        await self._enlist()
+        """Open the resources, present itself and begin to claim. A second call changes nothing."""
+        await self._take_up()
         if self._loop_task is None:
             self._loop_task = self._environment.spawn(self._claim_loop(), name="durably:claims")
 
     async def stop(self, *, drain: float) -> None:
-        """Claim nothing more, let runs end for `drain` seconds, and hand the others back.
+        """Claim nothing more, let runs end for `drain` seconds, hand the others back, close the resources.
 
-        Bounded: by `drain`, a few seconds for unwinding, and the store's own patience.
+        Bounded: by `drain`, a few seconds for unwinding and for each resource, and the store's own patience.
         """
+        try:
+            await self._wind_down(drain)
+        finally:
+            await self._resources.close()
+
+    async def _wind_down(self, drain: float) -> None:
         self._is_stopping = True
         self._work.ring()
         if self._loop_task is not None:
@@ -104,12 +114,22 @@ class Worker:
 
     async def process_one(self) -> bool:
         """Claim and execute one run to its end; answers whether there was one."""
-        await self._enlist()
+        await self._take_up()
         self._tell_parked((await self._store.bury_dead(max_crashes=self._options.max_crashes)).parked)
         begun, _ = await self._claim(1)
         if begun:
             await asyncio.wait(begun)
         return bool(begun)
+
+    async def _take_up(self) -> None:
+        """Open the resources, then be on the list of workers."""
+        await self._resources.open(self._jobs)
+        try:
+            await self._enlist()
+        except BaseException:
+            if self._listed is None:
+                await self._resources.close()
+            raise
 
     async def _enlist(self) -> None:
         """Be on the list of workers, with the jobs it knows by now."""
