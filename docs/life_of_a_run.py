@@ -23,6 +23,7 @@ WORDS: dict[Verb, str] = {
     "complete": "the job returned",
     "fail": "the job raised",
     "reattempt": "the job raised, and has attempts left",
+    "continue": "the job called `step.continue_as_new`",
     "suspend": "it waits for an instant, a signal or a child, and needs no worker",
     "wake": "what it waited for has come",
     "release": "its worker is being stopped and hands it back",

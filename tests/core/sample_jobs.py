@@ -49,11 +49,33 @@ async def ledger(step: StepContext, input: Ledger) -> int:
     return total
 
 
+class Round(BaseModel):
+    """Where each link writes down that it was executed, and how many there are to be."""
+
+    path: str
+    rounds: int
+    number: int = 0
+
+
+@job(name="rounds")
+async def rounds(step: StepContext, input: Round) -> int:
+    """Write a line a link."""
+
+    def note() -> None:
+        with Path(input.path).open("a") as file:
+            file.write(f"{step.run_id} {input.number} {os.getpid()}\n")
+
+    await step.run("note", note)
+    if input.number + 1 < input.rounds:
+        await step.continue_as_new(Round(path=input.path, rounds=input.rounds, number=input.number + 1))
+    return input.number
+
+
 async def main(url: str, options: DurablyOptions) -> None:
     """Work until the process is told to stop."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    options["jobs"] = [ledger]
+    options["jobs"] = [ledger, rounds]
     async with Durably(url, **options):
         print("ready", flush=True)
         await stop.wait()

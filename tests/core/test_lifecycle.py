@@ -15,6 +15,8 @@ STATEMENTS: dict[Verb, tuple[str, str]] = {
     "claim": ("claims", "claim_run"),
     "complete": ("checkpoints", "finish_run"),
     "fail": ("checkpoints", "finish_run"),
+    "reattempt": ("attempts", "reattempt_run"),
+    "continue": ("links", "continue_run"),
     "suspend": ("waits", "suspend_run"),
     "release": ("freeing", "hand_back"),
     "reclaim": ("freeing", "hand_back"),
@@ -71,6 +73,7 @@ def test_the_interruption_decides_about_the_outcome(
         "cancelled": "release",
         "stopping": "release",
         "suspended": "suspend",
+        "continued": "continue",
         "overdue": "fail",
         None: {"returned": "complete", "raised": "fail"}[ending],
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from durably import Durably, JobHandle
-from tests.core.sample_jobs import Ledger, ledger
+from tests.core.sample_jobs import Ledger, Round, ledger, rounds
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
@@ -195,6 +195,30 @@ async def test_a_run_behind_a_killed_holder_of_its_key_does_not_overtake_it(
     await client.wait_for_run(follower.id, timeout=10)
     owners = [line.split()[0] for line in lines(effects)]
     assert owners == [holder.id] * 6 + [follower.id] * 5
+
+
+async def test_a_chain_goes_on_elsewhere_whenever_its_worker_is_killed(
+    spawn: Spawn, client: Durably, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    workers = {worker.pid: worker for worker in (spawn(), spawn(), spawn())}
+    run = await client.register(rounds).trigger(Round(path=str(effects), rounds=150))
+
+    async def kill_the_owner_at(reached: int) -> None:
+        await until(lambda: len(lines(effects)) >= reached)
+        victim = workers[int(lines(effects)[-1].split()[2])]
+        victim.kill()
+        victim.wait()
+
+    await kill_the_owner_at(10)
+    await kill_the_owner_at(60)
+    done = await client.wait_for_run(run.id, timeout=20)
+    assert (done.output, done.link, done.crashes) == (149, 150, 0)
+    assert [link.number for link in await client.get_links(run.id)] == list(range(50, 150))
+    executed = [int(line.split()[1]) for line in lines(effects)]
+    assert executed == sorted(executed)
+    assert set(executed) == set(range(150))
+    assert len(executed) <= 152, "one death repeats one body at most"
 
 
 async def test_a_process_with_an_unclosed_instance_still_exits(file_url: str) -> None:

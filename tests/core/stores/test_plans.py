@@ -23,6 +23,7 @@ TOPICS = (
     "freeing",
     "keys",
     "leases",
+    "links",
     "reads",
     "schema",
     "transitions",

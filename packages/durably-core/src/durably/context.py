@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import NoReturn, TypeVar, cast
 from uuid import UUID, uuid5
 
 from typing_extensions import Unpack, override
@@ -12,8 +12,9 @@ from typing_extensions import Unpack, override
 from durably.attempts import Attempts
 from durably.codec import Codec, codec_for
 from durably.environment import Environment
-from durably.errors import PayloadTooLargeError, ValidationError
+from durably.errors import PayloadTooLargeError, StepError, ValidationError
 from durably.execution import Execution, current_step
+from durably.jobs import AnyJob
 from durably.mapping import KEYS, Items, execute
 from durably.models import LogEntry, LogLevel, Progress, Seconds
 from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
@@ -22,7 +23,7 @@ from durably.steps import Invocable, StepContext, StepLog
 from durably.stores.base import NewRun, StepRecord
 from durably.tenure import Engine
 from durably.waiting import Waiting
-from durably.wishes import Wish, new_run
+from durably.wishes import Wish, input_text, new_run
 
 T = TypeVar("T")
 In = TypeVar("In")
@@ -36,9 +37,10 @@ UNTYPED_TEXT: Codec[str] = codec_for(str)
 class DurableStepContext(StepContext):
     """Checkpoints what the job does; see `StepContext` for what it promises."""
 
-    def __init__(self, execution: Execution, engine: Engine) -> None:
+    def __init__(self, execution: Execution, engine: Engine, job: AnyJob) -> None:
         environment, limits = engine.environment, engine.limits
         self._execution = execution
+        self._job = job
         self._environment = environment
         self._limits = limits
         self._waiting = Waiting(execution, engine)
@@ -61,8 +63,13 @@ class DurableStepContext(StepContext):
     def idempotency_key(self) -> str:
         step = current_step.get()
         if step is not None:
-            return f"{self.run_id}:{step.name}"
-        return f"{self.run_id}:{self._prefix}" if self._prefix else self.run_id
+            return f"{self._origin}:{step.name}"
+        return f"{self._origin}:{self._prefix}" if self._prefix else self._origin
+
+    @property
+    @override
+    def _origin(self) -> str:
+        return self._execution.origin
 
     @property
     @override
@@ -178,6 +185,20 @@ class DurableStepContext(StepContext):
             ended = await self._end_of(self._execution.begin(name, "spawn", child_id=child.id), child=child)
         return UNTYPED_TEXT.decode(ended.result_json or "null", what=f"the child of step {name!r}")
 
+    @override
+    async def continue_as_new(self, input: object, /) -> NoReturn:
+        execution = self._execution
+        execution.require_live()
+        execution.refuse_in_step("continue_as_new")
+        if execution.is_executing or self._waiting.is_waiting:
+            raise StepError(
+                f"run {self.run_id} cannot continue as new while other steps of it are executing or "
+                "waiting; leave the gather or the TaskGroup first"
+            )
+        execution.continue_with(input_text(self._job, input, limits=self._limits))
+        await self._environment.sleep(0)
+        raise asyncio.CancelledError(f"run {self.run_id}: continued")
+
     async def close(self) -> None:
         """Let go of what waits in memory."""
         await self._waiting.close()
@@ -212,7 +233,7 @@ class DurableStepContext(StepContext):
         return new_run(
             job,
             Wish(input, checked),
-            id=str(uuid5(CHILDREN, f"{self.run_id}/{name}")),
+            id=str(uuid5(CHILDREN, f"{self._origin}/{name}")),
             limits=self._limits,
             parent_id=self.run_id,
             is_detached=detached,

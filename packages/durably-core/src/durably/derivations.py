@@ -12,17 +12,17 @@ from durably.naming import StepNames, call_site
 
 INSTANT: Codec[object] = codec_for(cast("object", datetime))
 DERIVED = UUID("9d2b6c52-2f0e-5a55-8f3c-6f6f4b1a7e10")
-"""The namespace of what is made of a run's id and a name."""
+"""The namespace of what is made of a run, its link and a name."""
 
 
-def uuid_of(run_id: str, place: str) -> UUID:
-    """The id that belongs to this place in this run."""
-    return uuid5(DERIVED, f"{run_id}/{place}")
+def uuid_of(origin: str, place: str) -> UUID:
+    """The id that belongs to this place."""
+    return uuid5(DERIVED, f"{origin}/{place}")
 
 
-def random_of(run_id: str, place: str) -> float:
-    """The number in [0, 1) that belongs to this place in this run, with 53 bits."""
-    digest = sha256(f"{DERIVED}/{run_id}/{place}".encode()).digest()
+def random_of(origin: str, place: str) -> float:
+    """The number in [0, 1) that belongs to this place, with 53 bits."""
+    digest = sha256(f"{DERIVED}/{origin}/{place}".encode()).digest()
     return (int.from_bytes(digest[:7], "big") >> 3) / (1 << 53)
 
 
@@ -52,7 +52,7 @@ class StepValues(StepNames):
         """
         place = self._place(name)
         self._enter(place, call_site())
-        return uuid_of(self.run_id, place)
+        return uuid_of(self._origin, place)
 
     def random(self, name: str, /) -> float:
         """A number in [0, 1) made of the run's id and this name: the same on every replay. Writes nothing.
@@ -64,7 +64,12 @@ class StepValues(StepNames):
         """
         place = self._place(name)
         self._enter(place, call_site())
-        return random_of(self.run_id, place)
+        return random_of(self._origin, place)
+
+    @property
+    @abstractmethod
+    def _origin(self) -> str:
+        """What is the same on every replay, and another one in another run or link."""
 
     @abstractmethod
     def _now(self) -> datetime: ...

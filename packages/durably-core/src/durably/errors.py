@@ -258,7 +258,7 @@ class StepTimeoutError(DurablyError, TimeoutError):
 
 
 class RunTimeoutError(DurablyError, TimeoutError):
-    """A run took longer than its job's `timeout`, counted from its first start, waits included."""
+    """A run took longer than its job's `timeout`, counted from the link's first start, waits included."""
 
     def __init__(self, job_name: str, seconds: float) -> None:
         super().__init__(

@@ -21,6 +21,7 @@ EventType: TypeAlias = Literal[
     "run:cancel",
     "run:retry",
     "run:reattempt",
+    "run:continue",
     "run:wait",
     "run:release",
     "run:delete",
@@ -145,6 +146,15 @@ class RunReattempted(RunEvent):
     error: RunError
     delay: float
     """Seconds until the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContinued(RunEvent):
+    """The job called `step.continue_as_new`: the run goes on with its next link, without checkpoints."""
+
+    type: ClassVar[Literal["run:continue"]] = "run:continue"
+    link: int
+    """The one that begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,12 +67,22 @@ class Execution(Tenure):
         self._touched_at = engine.environment.monotonic()
         self.parked_on: Sequence[Wait] = ()
         """What a suspended execution waits for."""
+        self.next_input: str = ""
+        """What the next link of a continued one begins with."""
         self._branches: set[asyncio.Task[object]] = set()
 
     @property
     def resumes(self) -> bool:
         """Whether an earlier execution left checkpoints."""
         return bool(self._steps)
+
+    @property
+    def origin(self) -> str:
+        """What everything is made of that belongs to a name in this run.
+
+        The run's id, and from the second link on the link: there the names begin anew.
+        """
+        return self.run.id if self.run.link == 1 else f"{self.run.id}@{self.run.link}"
 
     # Ending it
 
@@ -81,6 +91,12 @@ class Execution(Tenure):
         if self.interruption is None and not self.has_ended:
             self.parked_on = waits
             self.interrupt("suspended")
+
+    def continue_with(self, input_json: str) -> None:
+        """End the execution, and this link with it; the next one begins with this input."""
+        if self.interruption is None and not self.has_ended:
+            self.next_input = input_json
+            self.interrupt("continued")
 
     def end(self) -> int:
         """Refuse every further call and cancel the branches left over; answers how many."""
@@ -107,12 +123,20 @@ class Execution(Tenure):
         Raises:
             NestedStepError, DuplicateStepError: As `StepContext.run`.
         """
-        step = current_step.get()
-        if step is not None and step.execution is self:
-            raise NestedStepError(name, step.name)
+        self.refuse_in_step(name)
         if name in self._called:
             raise DuplicateStepError(name, self._called[name], call_site)
         self._called[name] = call_site
+
+    def refuse_in_step(self, name: str) -> None:
+        """Refuse what only a job's own code may call.
+
+        Raises:
+            NestedStepError: The caller is in the body of a step.
+        """
+        step = current_step.get()
+        if step is not None and step.execution is self:
+            raise NestedStepError(name, step.name)
 
     async def recall(self, name: str) -> StepRecord | None:
         """The step's checkpoint, if it has one.

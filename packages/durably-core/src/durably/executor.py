@@ -11,6 +11,7 @@ from durably.context import DurableStepContext
 from durably.errors import RunTimeoutError, StoreError
 from durably.events import (
     RunCompleted,
+    RunContinued,
     RunFailed,
     RunReattempted,
     RunReleased,
@@ -23,7 +24,7 @@ from durably.failures import describe
 from durably.jobs import AnyJob
 from durably.lifecycle import Ending, verdict
 from durably.retries import wait_before_next
-from durably.stores.base import Answer, Completed, Failed, Outcome, Reattempt
+from durably.stores.base import Answer, Completed, Continued, Failed, Outcome, Reattempt
 from durably.tenure import Engine
 
 LONGEST_HOLD = 3600.0
@@ -40,7 +41,7 @@ class Executor:
         """Execute the job and write its outcome. Never raises for what the job does."""
         begun = self._engine.environment.monotonic()
         self._publish_start(execution)
-        step = DurableStepContext(execution, self._engine)
+        step = DurableStepContext(execution, self._engine, job)
         root = self._engine.environment.spawn(
             self._body(execution, job, step), name=f"durably:{job.name}:{execution.run.id}"
         )
@@ -104,7 +105,7 @@ class Executor:
         run = execution.run
         ending, error = _ending(root)
         decision = verdict(execution.interruption, ending)
-        if decision in {"complete", "fail"} and run.concurrency_key is not None:
+        if decision in {"complete", "fail", "continue"} and run.concurrency_key is not None:
             # A thread whose time was up works on: until it has ended, the key is not free for the next.
             await _threads_of(execution)
         match decision:
@@ -124,6 +125,8 @@ class Executor:
                 if execution.interruption == "overdue":
                     error = RunTimeoutError(job.name, job.timeout or 0.0)
                 await self._fail(execution, job, error or RuntimeError("unknown"))
+            case "continue":
+                await self._continue(execution)
             case "suspend":
                 await self._suspend(execution, job)
             case "release":
@@ -163,6 +166,12 @@ class Executor:
             # Its time would be up before it begins.
             delay = None
         return delay, error
+
+    async def _continue(self, execution: Execution) -> None:
+        """End the link, so that the job begins anew with its next input."""
+        run = execution.run
+        if await self._finish(execution, Continued(input_json=execution.next_input, link=run.link)):
+            self._engine.bus.publish(RunContinued(**subject(run), link=run.link + 1))
 
     async def _finish(self, execution: Execution, outcome: Outcome) -> bool:
         """Write the outcome; answers whether it stands."""

@@ -1,19 +1,21 @@
 """A job's function with a plain context and no store."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from inspect import isawaitable
-from typing import TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from typing_extensions import Unpack, override
 
 from durably.codec import Codec
 from durably.environment import RealEnvironment
-from durably.errors import DuplicateStepError, MapFailed, StepError, StepFailed
+from durably.errors import DuplicateStepError, MapFailed, NestedStepError, StepError, StepFailed
 from durably.failures import type_name
-from durably.jobs import JobDefinition
+from durably.jobs import AnyJob, JobDefinition
 from durably.mapping import Items
 from durably.models import LogLevel, Seconds
 from durably.options import ChildOptions, Limits
@@ -35,10 +37,24 @@ logger: logging.Logger = logging.getLogger("durably.inline")
 
 async def run_inline(job: JobDefinition[In, Out], input: In, resources: Resources) -> Out:
     """Execute the job's function here and now; see `JobHandle.run_inline`."""
-    value = job.input_codec.validate(input, what=f"the input of job {job.name!r}")
-    given = resources.given(job)
+    link = _Link(job, _validated(job, input), resources)
+    while True:
+        try:
+            output = await _call(job, link)
+        except _Continued:
+            pass
+        except Exception:
+            if link.successor is None:
+                raise
+        else:
+            if link.successor is None:
+                return output
+        link = link.successor or link
+
+
+async def _call(job: JobDefinition[In, Out], link: "_Link") -> Out:
     try:
-        output = await job.function(InlineStepContext(resources), value, **given)
+        output = await job.function(InlineStepContext(link), link.input, **link.resources.given(job))
     except StepFailed as failed:
         # Nobody caught it: whoever debugs wants what was raised, where it was raised.
         original: BaseException = failed
@@ -50,11 +66,30 @@ async def run_inline(job: JobDefinition[In, Out], input: In, resources: Resource
     )[1]
 
 
+def _validated(job: AnyJob, input: object) -> object:
+    return job.input_codec.validate(input, what=f"the input of job {job.name!r}")
+
+
+@dataclass(slots=True)
+class _Link:
+    """One call of the job, and the one after it."""
+
+    job: AnyJob
+    input: Any
+    resources: Resources
+    number: int = 1
+    successor: "_Link | None" = None
+
+
+class _Continued(asyncio.CancelledError):
+    """The job goes on as new; to the job it is what it is in a run."""
+
+
 class InlineStepContext(StepContext):
     """Calls steps in place. Plain functions are called on the event loop's own thread."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, link: _Link) -> None:
+        self._link = link
         self._log = _InlineLog()
         self._called: dict[str, str] = {}
 
@@ -73,8 +108,13 @@ class InlineStepContext(StepContext):
     def idempotency_key(self) -> str:
         step = _current_step.get()
         if step is not None:
-            return f"{RUN_ID}:{step}"
-        return f"{RUN_ID}:{self._prefix}" if self._prefix else RUN_ID
+            return f"{self._origin}:{step}"
+        return f"{self._origin}:{self._prefix}" if self._prefix else self._origin
+
+    @property
+    @override
+    def _origin(self) -> str:
+        return RUN_ID if self._link.number == 1 else f"{RUN_ID}@{self._link.number}"
 
     @property
     @override
@@ -111,7 +151,7 @@ class InlineStepContext(StepContext):
     ) -> Out:
         self._enter(self._place(name))
         definition = cast("JobDefinition[In, Out]", getattr(job, "definition", job))
-        return await run_inline(definition, input, self._resources)
+        return await run_inline(definition, input, self._link.resources)
 
     @override
     async def spawn(
@@ -128,7 +168,20 @@ class InlineStepContext(StepContext):
         return f"{RUN_ID}/{name}"
 
     @override
+    async def continue_as_new(self, input: object, /) -> NoReturn:
+        step = _current_step.get()
+        if step is not None:
+            raise NestedStepError("continue_as_new", step)
+        link = self._link
+        if link.successor is None:
+            value = _validated(link.job, input)
+            link.successor = _Link(link.job, value, link.resources, link.number + 1)
+        raise _Continued
+
+    @override
     def _enter(self, place: str, call_site: str = "this one") -> None:
+        if self._link.successor is not None:
+            raise _Continued
         if place in self._called:
             raise DuplicateStepError(place, self._called[place], call_site)
         self._called[place] = call_site

@@ -33,7 +33,8 @@ class JobPolicy(TypedDict, total=False):
     """Begin the job again after it raised, its finished steps kept; as a number: so many attempts.
     Comes after the attempts at a step are spent, which then begin anew."""
     timeout: Seconds | None
-    """How long a run may take from its first start, waits and attempts included; then it fails."""
+    """How long a run may take from its first start, waits and attempts included; then it fails.
+    Counted anew in each link (`step.continue_as_new`)."""
 
 
 class JobOptions(JobPolicy, total=False):

@@ -5,7 +5,7 @@ Pure. The stores' guards are held against `TRANSITIONS` by a test.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias
 
 from durably.models import TERMINAL_STATUSES, RunStatus
 
@@ -14,6 +14,7 @@ Verb: TypeAlias = Literal[
     "complete",
     "fail",
     "reattempt",
+    "continue",
     "suspend",
     "wake",
     "release",
@@ -38,6 +39,7 @@ TRANSITIONS: Mapping[Verb, Transition] = {
     "complete": Transition(frozenset({"running"}), "completed"),
     "fail": Transition(frozenset({"running"}), "failed"),
     "reattempt": Transition(frozenset({"running"}), "pending"),
+    "continue": Transition(frozenset({"running"}), "pending"),
     "suspend": Transition(frozenset({"running"}), "waiting"),
     "wake": Transition(frozenset({"waiting"}), "pending"),
     "release": Transition(frozenset({"running"}), "pending"),
@@ -48,14 +50,25 @@ TRANSITIONS: Mapping[Verb, Transition] = {
     "delete": Transition(TERMINAL_STATUSES, None),
 }
 
-Interruption: TypeAlias = Literal["cancelled", "lost", "stopping", "suspended", "overdue"]
-"""Why an execution was ended from outside: a person cancelled the run, the lease is gone, the worker
-is being stopped, the run needs no worker until something happens, or its time is up."""
+Interruption: TypeAlias = Literal["cancelled", "lost", "stopping", "suspended", "continued", "overdue"]
+"""Why an execution was ended before its job's end: a person cancelled the run, the lease is gone, the
+worker is being stopped, the run needs no worker until something happens, it goes on with its next
+link, or its time is up."""
 
 Ending: TypeAlias = Literal["returned", "raised"]
 """How the job's coroutine ended."""
 
-Verdict: TypeAlias = Literal["complete", "fail", "suspend", "release", "abandon"]
+Verdict: TypeAlias = Literal["complete", "fail", "suspend", "continue", "release", "abandon"]
+
+
+VERDICTS: Mapping[Interruption, Verdict] = {
+    "lost": "abandon",
+    "suspended": "suspend",
+    "continued": "continue",
+    "overdue": "fail",
+    "cancelled": "release",
+    "stopping": "release",
+}
 
 
 def verdict(interruption: Interruption | None, ending: Ending) -> Verdict:
@@ -64,22 +77,6 @@ def verdict(interruption: Interruption | None, ending: Ending) -> Verdict:
     The interruption decides, not the coroutine: a job that swallows the cancellation and returns
     has not completed (S2). Losing a lease writes nothing: the run is somebody else's (promise 8).
     """
-    match interruption:
-        case "lost":
-            return "abandon"
-        case "suspended":
-            return "suspend"
-        case "overdue":
-            return "fail"
-        case "cancelled" | "stopping":
-            return "release"
-        case None:
-            match ending:
-                case "returned":
-                    return "complete"
-                case "raised":
-                    return "fail"
-                case _:
-                    assert_never(ending)
-        case _:
-            assert_never(interruption)
+    if interruption is not None:
+        return VERDICTS[interruption]
+    return "complete" if ending == "returned" else "fail"

@@ -102,10 +102,15 @@ class Run(Generic[InputT, OutputT]):
     completed_at: datetime | None = None
     """When it became completed, failed or cancelled."""
     completed_step_count: int = 0
+    """Of the present link."""
+    link: int = 1
+    """Which link of its chain it is in: `step.continue_as_new` ends one and begins the next."""
     attempt: int = 1
-    """Which attempt at the job this is, or was, since it was triggered or last retried by a person."""
+    """Which attempt at the job this is, or was, since it was triggered or last retried by a person;
+    counted anew in each link."""
     timed_from: datetime | None = None
-    """The instant from which the job's timeout counts: the first start, or the first after a retry."""
+    """The instant from which the job's timeout counts: the first start, or the first after a retry,
+    of the present link."""
     crashes: int = 0
     """Worker deaths in a row without a new checkpoint."""
     lease_owner: str | None = None
@@ -123,7 +128,7 @@ class Run(Generic[InputT, OutputT]):
 
     @property
     def input(self) -> InputT:
-        """The input, validated by the job's input type where the job is known.
+        """The input of the present link, validated by the job's input type where the job is known.
 
         Raises:
             StoredValueError: The stored input does not fit the job's present type.
@@ -217,6 +222,24 @@ class Step:
     def result(self) -> object:
         """The stored result as plain JSON values; None unless completed, and kept (`keep_results`)."""
         return None if self.result_json is None else json.loads(self.result_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link of a run's chain that has ended with `step.continue_as_new`."""
+
+    number: int
+    """From 1."""
+    started_at: datetime
+    """When the run first started, or when the link before this one ended."""
+    ended_at: datetime
+    input_json: str = field(repr=False)
+
+    @property
+    def input(self) -> object:
+        """What the job was called with, as plain JSON values."""
+        value: object = json.loads(self.input_json)
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from functools import partial
-from typing import Protocol, TypeVar, TypeVarTuple, overload
+from typing import NoReturn, Protocol, TypeVar, TypeVarTuple, overload
 
 from typing_extensions import Unpack
 
@@ -89,7 +89,7 @@ class StepContext(StepMaps, StepValues):
     def idempotency_key(self) -> str:
         """A key for the other side's API: the same for this step of this run, over every crash.
 
-        Between steps it is the run's own.
+        Between steps it is the run's own. Each link of a chain has keys of its own.
         """
 
     @property
@@ -283,6 +283,28 @@ class StepContext(StepMaps, StepValues):
         Raises:
             ValidationError: The input or an option does not fit.
         """
+
+    @abstractmethod
+    async def continue_as_new(self, input: object, /) -> NoReturn:
+        """End here, and call the job again with another input: the same run, without any checkpoints.
+
+        For loops without an end: replay stays short, however long the run lives. Each pass is a
+        **link** of the run's chain (`Run.link`, `Durably.get_links`). The run keeps its id, key, place
+        in the queue, labels, log, children, and the signals that nobody has taken; names of steps,
+        attempts at the job and its timeout begin anew. Until the next link is committed this one
+        stands, so a crash repeats the call.
+
+        Never returns: what the job does with the `CancelledError` that ends it changes nothing.
+
+        Args:
+            input: The job's next input.
+
+        Raises:
+            ValidationError: The input does not fit the job; the link goes on.
+            NestedStepError: Called inside a step's body.
+            StepError: Other steps of the run are executing or waiting in parallel; the link goes on.
+        """
+        ...
 
     @abstractmethod
     async def _sleep(

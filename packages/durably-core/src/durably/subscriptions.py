@@ -55,6 +55,10 @@ class EventSource:
     ) -> Callable[[], None]: ...
     @overload
     def on(
+        self, event_type: Literal["run:continue"], handler: Callable[[events.RunContinued], object], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(
         self, event_type: Literal["run:wait"], handler: Callable[[events.RunWaiting], object], /
     ) -> Callable[[], None]: ...
     @overload

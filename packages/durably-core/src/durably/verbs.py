@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from durably.errors import ValidationError
 from durably.filters import RunFilter, run_filter
-from durably.models import LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
+from durably.models import Link, LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
 from durably.runs import OnLog, OnProgress, Runs
 from durably.stores.base import Store
 
@@ -80,7 +80,7 @@ class RunVerbs:
         return await self.__store.count_runs(run_filter(status, job_name, labels, where), cap=cap)
 
     async def get_steps(self, run_id: str, /, *, after: int = 0, results: bool = True) -> Sequence[Step]:
-        """The run's steps in the order in which they first started.
+        """The steps of the run's present link, in the order in which they first started.
 
         Args:
             run_id: The run.
@@ -88,6 +88,13 @@ class RunVerbs:
             results: Whether to read what they returned, which may be large.
         """
         return await self.__store.list_steps(run_id, after=after, results=results)
+
+    async def get_links(self, run_id: str, /) -> Sequence[Link]:
+        """The links of the run's chain that have ended, the oldest first; of many the newest 100.
+
+        The present one is the run itself: `Run.link`, `Run.input`.
+        """
+        return await self.__store.list_links(run_id)
 
     async def get_logs(
         self, run_id: str, /, *, after: int = 0, limit: int | None = None
@@ -186,7 +193,7 @@ class RunVerbs:
         return await self.__runs.retry(run_id)
 
     async def retrigger(self, run_id: str, /) -> Run:
-        """Start over: a new run with the input, labels, key and priority of one that has ended.
+        """Start over: a new run with the (present) input, labels, key and priority of one that has ended.
 
         Raises:
             RunNotFoundError: There is no such run.

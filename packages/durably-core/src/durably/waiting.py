@@ -6,6 +6,8 @@ end meanwhile; parking earlier would cut off a sibling that is between two of it
 """
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from durably.execution import Execution
@@ -30,7 +32,13 @@ class Waiting:
         self._execution = execution
         self._engine = engine
         self._parked: dict[str, _Parked] = {}
+        self._open = 0
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some branch of the job is in a wait."""
+        return self._open > 0
 
     async def wait(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
         """Return the ended step, or unwind because the run is suspended.
@@ -43,8 +51,11 @@ class Waiting:
             asyncio.CancelledError: The run is suspended, or no longer ours.
             ConflictError: The child asks for a key that an ancestor keeps.
         """
+        with self._waiting():
+            return await self._wait(step, child)
+
+    async def _wait(self, step: StepRecord, child: NewRun | None) -> StepRecord:
         execution = self._execution
-        execution.touch()
         if self._is_short(step):
             return await self._sleep_here(step)
         wait = Wait(step=step, child=child)
@@ -63,8 +74,12 @@ class Waiting:
         Raises:
             asyncio.CancelledError: The run is suspended, or no longer ours.
         """
+        with self._waiting():
+            await self._back_off(step)
+        self._execution.require_live()
+
+    async def _back_off(self, step: StepRecord) -> None:
         execution = self._execution
-        execution.touch()
         seconds = self._seconds_until(step)
         if seconds <= SHORT:
             await self._engine.environment.sleep(max(0.0, seconds))
@@ -72,7 +87,15 @@ class Waiting:
             await self._suspend(Wait(step=step))
         else:
             await self._park(Wait(step=step))
-        execution.require_live()
+
+    @contextmanager
+    def _waiting(self) -> Generator[None]:
+        self._execution.touch()
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
     async def close(self) -> None:
         """End the watcher."""

@@ -45,7 +45,8 @@ class Watchable:
         and everything before has been told, or with `RunVanished` if it is deleted.
 
         A slow consumer loses nothing and holds nothing up. A step shorter than some 100 ms is told
-        when it has ended only.
+        when it has ended only. Of a run that goes on as new (`Run.link` rises) the steps of its past
+        links are gone, and not told any more.
 
         Args:
             run_id: The run.

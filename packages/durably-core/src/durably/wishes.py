@@ -22,6 +22,20 @@ class Wish:
     options: Trigger
 
 
+def input_text(job: Invocable[In, Out], input: object, *, limits: Limits) -> str:
+    """The stored form of a job's input.
+
+    Raises:
+        ValidationError: It does not fit the job, or cannot be stored.
+    """
+    what = f"the input of job {job.name!r}"
+    value = job.input_codec.validate(input, what=what)
+    try:
+        return job.input_codec.encode(value, what=what, limit=limits.payload_bytes)[0]
+    except NotStorableError as error:
+        raise ValidationError(str(error), fields=(error.path,)) from None
+
+
 def new_run(
     job: Invocable[In, Out],
     wish: Wish,
@@ -36,13 +50,8 @@ def new_run(
     Raises:
         ValidationError: The input does not fit the job, or cannot be stored.
     """
-    what = f"the input of job {job.name!r}"
     options = wish.options
-    value = job.input_codec.validate(wish.input, what=what)
-    try:
-        text, _ = job.input_codec.encode(value, what=what, limit=limits.payload_bytes)
-    except NotStorableError as error:
-        raise ValidationError(str(error), fields=(error.path,)) from None
+    text = input_text(job, wish.input, limits=limits)
     if options.coalesce is not None and options.concurrency_key is None:
         raise ValidationError(
             "coalesce needs a concurrency_key: it says what happens if a run of that key waits already",

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 from durably.filters import RunFilter
 from durably.models import (
     Coalesce,
+    Link,
     LogEntry,
     Progress,
     Run,
@@ -28,6 +29,9 @@ from durably.stores.watching import Watched
 
 Receipt: TypeAlias = Literal["sent", "missing", "ended"]
 """What became of a signal: stored, or refused because its run does not exist or has ended."""
+
+LINKS_KEPT = 100
+"""Ended links of a run's chain that are kept, each with its input."""
 
 Answer: TypeAlias = Literal["applied", "cancelled", "lost"]
 """`cancelled`: a person ended the run. `lost`: another owner has it, or nobody, or it is gone."""
@@ -168,7 +172,17 @@ class Reattempt:
     """Seconds from the store's present until the next one."""
 
 
-Outcome: TypeAlias = Completed | Failed | Reattempt
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """The job goes on with its next link."""
+
+    input_json: str = field(repr=False)
+    """What the job is called with there."""
+    link: int
+    """The one that ends."""
+
+
+Outcome: TypeAlias = Completed | Failed | Reattempt | Continued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +313,10 @@ class Store(Watched, Protocol):
 
         A `Reattempt` does not end it: running → pending, due after the delay, its key kept. The steps
         named in the error are dropped as by `retry`, and every step's count of failures begins anew.
+
+        `Continued` does not end it either: running → pending, ready at once, its key and rank kept. The
+        input is replaced; steps, attempts and what was counted of crashes and attempts are dropped. Of the
+        link that ended a `Link` is kept, of all links the newest `LINKS_KEPT`.
         """
         ...
 
@@ -475,6 +493,10 @@ class Store(Watched, Protocol):
 
     async def last_logs(self, run_id: str, /, *, before: int | None, limit: int) -> Sequence[LogEntry]:
         """The last `limit` of the run's log lines, of those whose `sequence` is below `before`; in order."""
+        ...
+
+    async def list_links(self, run_id: str, /) -> Sequence[Link]:
+        """The newest links of the run's chain that have ended, the oldest of them first."""
         ...
 
     async def list_workers(self) -> Sequence[WorkerInfo]:

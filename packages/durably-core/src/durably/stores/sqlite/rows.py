@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from durably.models import (
     Disposition,
+    Link,
     LogEntry,
     Progress,
     Run,
@@ -54,6 +55,7 @@ def to_run(row: sqlite3.Row, *, disposition: Disposition | None = None) -> Run:
         is_key_shared=row["key_scope"] == SHARED_SCOPE,
         priority=row["priority"],
         due_at=maybe_instant(row["due_at"]),
+        link=row["link"],
         attempt=row["attempt"],
         started_at=maybe_instant(row["started_at"]),
         timed_from=maybe_instant(row["timed_from"]),
@@ -103,6 +105,16 @@ def to_attempt(row: sqlite3.Row) -> StepAttempt:
         started_at=instant(row["started_at"]),
         ended_at=instant(row["ended_at"]),
         error=to_error(row["error"]) or RunError(type="Unknown", message=""),
+    )
+
+
+def to_link(row: sqlite3.Row) -> Link:
+    """A row of durably_links."""
+    return Link(
+        number=row["number"],
+        started_at=instant(row["started_at"]),
+        ended_at=instant(row["ended_at"]),
+        input_json=row["input"],
     )
 
 

@@ -9,11 +9,12 @@ from typing_extensions import override
 
 from durably.environment import Environment
 from durably.filters import RunFilter
-from durably.models import Durability, LogEntry, Run, Step, WorkerInfo
+from durably.models import Durability, Link, LogEntry, Run, Step, WorkerInfo
 from durably.stores.base import (
     Answer,
     Claimed,
     ClaimRequest,
+    Continued,
     Enqueued,
     Lease,
     NewRun,
@@ -34,6 +35,7 @@ from durably.stores.sqlite import (
     checkpoints,
     claims,
     leases,
+    links,
     reads,
     schema,
     suspension,
@@ -126,6 +128,10 @@ class SqliteStore(Store):
         if isinstance(outcome, Reattempt):
             return await self.database.write(
                 lambda session: attempts.reattempt(session, lease, outcome, notes)
+            )
+        if isinstance(outcome, Continued):
+            return await self.database.write(
+                lambda session: links.continue_as_new(session, lease, outcome, notes)
             )
         return await self.database.write(lambda session: checkpoints.finish(session, lease, outcome, notes))
 
@@ -278,6 +284,10 @@ class SqliteStore(Store):
     @override
     async def last_logs(self, run_id: str, /, *, before: int | None, limit: int) -> Sequence[LogEntry]:
         return await self.database.read(lambda session: reads.last_logs(session, run_id, before, limit))
+
+    @override
+    async def list_links(self, run_id: str, /) -> Sequence[Link]:
+        return await self.database.read(lambda session: links.list_links(session, run_id))
 
     @override
     async def list_workers(self) -> Sequence[WorkerInfo]:

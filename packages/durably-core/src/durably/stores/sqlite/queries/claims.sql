@@ -46,8 +46,9 @@ SELECT name, status, position, attempt, sequence, started_at, completed_at, resu
 FROM durably_steps WHERE run_seq = :seq ORDER BY position;
 
 -- :name last_sequence
--- Of what is not a step: numbers are never given twice, also when a retry drops a step.
+-- Of what is not a step: numbers are never given twice, also when a retry or the end of a link drops steps.
 SELECT max(
   (SELECT coalesce(max(sequence), 0) FROM durably_logs WHERE run_seq = :seq),
-  (SELECT coalesce(max(sequence), 0) FROM durably_attempts WHERE run_seq = :seq)
+  (SELECT coalesce(max(sequence), 0) FROM durably_attempts WHERE run_seq = :seq),
+  (SELECT coalesce(max(sequence), 0) FROM durably_links WHERE run_seq = :seq)
 );
