@@ -46,6 +46,8 @@ class Codec(Generic[T]):
             reason = str(error).splitlines()[0]
             message = f"{type_name(type_)} cannot be stored as JSON ({reason}); use a model, a dataclass or plain values"
             raise ConfigurationError(message + _ADVICE) from error
+        self.type: object = type_
+        """The type, or type form, of the values."""
         self._type_name = type_name(type_)
         self._untyped = type_ is object
 

@@ -1,0 +1,101 @@
+"""The engine's promises in SQL: triggers for what must not happen, queries for what must not be.
+
+Each trigger writes a sentence into `durably_violations` when a row is about to break a promise.
+"""
+
+_ENDED = "('completed', 'failed', 'cancelled')"
+
+
+def _trigger(name: str, event: str, condition: str, text: str) -> str:
+    return f"""
+CREATE TRIGGER IF NOT EXISTS durably_oracle_{name} BEFORE {event} WHEN {condition}
+BEGIN INSERT INTO durably_violations (text) VALUES ({text}); END"""
+
+
+TRIGGERS: tuple[str, ...] = (
+    _trigger(
+        "checkpoint_changed",
+        "UPDATE ON durably_steps",
+        """OLD.status IN ('completed', 'failed') AND (
+          NEW.status IS NOT OLD.status OR NEW.error IS NOT OLD.error OR NEW.name IS NOT OLD.name
+          OR (NEW.result IS NOT OLD.result AND NOT (
+            NEW.result IS NULL AND (SELECT status FROM durably_runs WHERE seq = OLD.run_seq) = 'completed'
+          ))
+        )""",
+        "'the checkpoint of step ''' || OLD.name || ''' was changed after its commit'",
+    ),
+    _trigger(
+        "checkpoint_out_of_turn",
+        "INSERT ON durably_steps",
+        "(SELECT status FROM durably_runs WHERE seq = NEW.run_seq) IS NOT 'running'",
+        "'step ''' || NEW.name || ''' was written while its run was not running'",
+    ),
+    _trigger(
+        "log_out_of_turn",
+        "INSERT ON durably_logs",
+        "(SELECT status FROM durably_runs WHERE seq = NEW.run_seq) IS NOT 'running'",
+        "'a log line was written while its run was not running'",
+    ),
+    _trigger(
+        "generation",
+        "UPDATE OF status, lease_generation, lease_owner ON durably_runs",
+        """NEW.lease_generation < OLD.lease_generation
+        OR (NEW.status = 'running' AND OLD.status <> 'running' AND NEW.lease_generation <= OLD.lease_generation)
+        OR (NEW.status = 'running' AND OLD.status = 'running' AND NEW.lease_owner IS NOT OLD.lease_owner
+            AND NEW.lease_generation <= OLD.lease_generation)""",
+        "'run ' || OLD.id || ' was claimed without a new generation'",
+    ),
+    _trigger(
+        "transition",
+        "UPDATE OF status ON durably_runs",
+        """NEW.status <> OLD.status AND NOT (
+          (OLD.status = 'pending' AND NEW.status IN ('running', 'cancelled', 'failed'))
+          OR (OLD.status = 'running' AND NEW.status IN ('pending', 'waiting', 'completed', 'failed', 'cancelled'))
+          OR (OLD.status = 'waiting' AND NEW.status IN ('pending', 'failed', 'cancelled'))
+          OR (OLD.status IN ('failed', 'cancelled') AND NEW.status = 'pending' AND NEW.last_token IS NOT OLD.last_token)
+        )""",
+        "'run ' || OLD.id || ' went from ' || OLD.status || ' to ' || NEW.status",
+    ),
+    _trigger(
+        "terminal",
+        "UPDATE ON durably_runs",
+        f"""OLD.status IN {_ENDED} AND NEW.status = OLD.status AND (
+          NEW.output IS NOT OLD.output OR NEW.error IS NOT OLD.error OR NEW.input IS NOT OLD.input
+          OR NEW.completed_at IS NOT OLD.completed_at
+        )""",
+        "'run ' || OLD.id || ' was changed after it had ended as ' || OLD.status",
+    ),
+    _trigger(
+        "key",
+        "UPDATE OF status ON durably_runs",
+        """NEW.status = 'running' AND NEW.concurrency_key IS NOT NULL AND EXISTS (
+          SELECT 1 FROM durably_runs AS other
+          WHERE other.key_scope = NEW.key_scope AND other.concurrency_key = NEW.concurrency_key
+            AND other.seq <> NEW.seq AND (other.status IN ('running', 'waiting') OR other.lease_owner IS NOT NULL)
+            AND other.holds_key = 1
+        )""",
+        "'run ' || NEW.id || ' began while another run held its key'",
+    ),
+)
+
+CHECKS: tuple[str, ...] = (
+    f"""SELECT 'run ' || id || ' has ended and still holds its key' FROM durably_runs
+    WHERE status IN {_ENDED} AND holds_key = 1 AND lease_owner IS NULL""",
+    f"""SELECT 'run ' || id || ' has ended without the instant of its end' FROM durably_runs
+    WHERE status IN {_ENDED} AND completed_at IS NULL""",
+    """SELECT 'run ' || id || ' is not running and has an owner' FROM durably_runs
+    WHERE status IN ('pending', 'waiting') AND lease_owner IS NOT NULL""",
+    """SELECT 'run ' || id || ' waits for nothing' FROM durably_runs AS run
+    WHERE status = 'waiting' AND NOT EXISTS (
+      SELECT 1 FROM durably_steps AS step WHERE step.run_seq = run.seq AND step.status = 'running'
+    )""",
+    """SELECT 'step ''' || name || ''' belongs to no run' FROM durably_steps
+    WHERE run_seq NOT IN (SELECT seq FROM durably_runs)""",
+    """SELECT 'a log line belongs to no run' FROM durably_logs
+    WHERE run_seq NOT IN (SELECT seq FROM durably_runs)""",
+    """SELECT 'signal ' || id || ' was consumed by nobody' FROM durably_signals AS signal
+    WHERE consumed_at IS NOT NULL AND run_seq IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM durably_steps AS step
+      WHERE step.run_seq = signal.run_seq AND step.name = signal.name AND step.status <> 'running'
+    )""",
+)

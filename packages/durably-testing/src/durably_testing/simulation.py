@@ -1,0 +1,251 @@
+"""Simulating one history of one run."""
+
+import asyncio
+import gc
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast
+
+from typing_extensions import Unpack
+
+from durably import Event, JobDefinition, JobHandle, LogEntry, Run, RunError, RunStatus, Step
+from durably_testing.boundary import Word
+from durably_testing.effects import EffectLedger
+from durably_testing.errors import PromiseBroken
+from durably_testing.faults import Fault, Plan, Setting, in_order
+from durably_testing.world import Meanwhile, World
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+T = TypeVar("T")
+
+AnyJob: TypeAlias = JobDefinition[In, Out] | JobHandle[In, Out]
+"""A job, as it was defined or as an instance knows it."""
+
+HORIZON = 7200.0
+"""Virtual seconds without any news after which whatever has not ended is stuck."""
+LINES_SHOWN = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedRun(Generic[In, Out]):
+    """What became of a run in one history."""
+
+    job_name: str
+    input: In
+    run: Run[In, Out]
+    """As it stands at the end."""
+    steps: Sequence[Step]
+    logs: Sequence[LogEntry]
+    events: Sequence[Event] = field(repr=False)
+    """Those of all processes, in the order in which they were told."""
+    effects: Mapping[str, int]
+    """How often each step's body began, by the step's name, and what the job noted in its ledger; 0 for others."""
+    struck: Sequence[str]
+    """The faults that struck, in words."""
+    setting: Setting
+    violations: Sequence[str]
+    """Promises that were broken, and what is wrong with the job's own code; empty, or the test fails."""
+    trace: Sequence[str] = field(repr=False)
+    """Every line of the history: virtual second, process, what it did."""
+    words: Sequence[Word] = field(repr=False)
+    """What the workers said to their stores: the points at which a fault may strike."""
+    turns: int
+    token: str
+    """Replays this very history."""
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run ended."""
+        return self.run.status
+
+    @property
+    def output(self) -> Out:
+        """What the job returned.
+
+        Raises:
+            AssertionError: The run did not complete; says what became of it.
+        """
+        if self.run.status != "completed":
+            raise AssertionError(
+                f"the run is {self.run.status}, so there is no output: {self.run.error}\n{self.story()}"
+            )
+        return cast("Out", self.run.output)
+
+    @property
+    def error(self) -> RunError | None:
+        """Why the run failed."""
+        return self.run.error
+
+    @property
+    def crashes(self) -> int:
+        """How many faults struck: each may have a step executed once more."""
+        return len(self.struck)
+
+    @property
+    def faults(self) -> Plan:
+        """The plan."""
+        return self.setting.plan
+
+    def story(self) -> str:
+        """The faults, the last lines of the history, and how to see it again."""
+        struck = "\n".join(f"  {number}. {words}" for number, words in enumerate(self.struck, 1))
+        return "\n".join(
+            [
+                f"faults that struck:\n{struck}" if struck else "no fault struck",
+                f"input: {self.input!r}",
+                "the last lines of its history (virtual seconds, process, deed):",
+                *self.trace[-LINES_SHOWN:],
+                f"replay it: pytest --durably-replay={self.token}",
+            ]
+        )
+
+    def verify(self) -> None:
+        """Fail if the history broke a promise.
+
+        Raises:
+            PromiseBroken: With everything that is needed to see why.
+        """
+        if self.violations:
+            raise PromiseBroken(self.violations, self.story())
+
+
+def definition_of(job: AnyJob[In, Out]) -> JobDefinition[In, Out]:
+    """What a job is, whichever way it is given."""
+    return job.definition if isinstance(job, JobHandle) else job
+
+
+class Scene(TypedDict, total=False):
+    """In what surroundings a job is simulated; what `simulate` takes beside faults."""
+
+    workers: int
+    """How many worker processes there are, at least 1; a killed one is replaced a second later. Default 2."""
+    seed: int
+    """Decides the store's latencies, jitter and ids. Default 0."""
+    jobs: Iterable[AnyJob[Any, Any]]
+    """Other jobs that the workers must know, e.g. children."""
+    meanwhile: Meanwhile | None
+    """What the outside does, e.g. send a signal; no fault strikes it."""
+    effects: EffectLedger | None
+    """A ledger in which the job's code notes effects of its own; it is cleared first."""
+    horizon: float
+    """Virtual seconds without any news after which a run is stuck; sleeping runs are not meant. Default 7200."""
+    deterministic: bool
+    """Whether a checkpoint that the completing execution never came to is a mistake. Default True."""
+
+
+def simulate(
+    job: AnyJob[In, Out],
+    input: In,
+    /,
+    *,
+    faults: Iterable[Fault] = (),
+    **scene: Unpack[Scene],
+) -> SimulatedRun[In, Out]:
+    """Execute a run on the real engine and the real store, in virtual time, and let faults strike.
+
+    Deterministic: the same arguments give the same history, line by line. It takes milliseconds,
+    whatever the job sleeps, and can be called from anywhere, also while an event loop is running.
+
+    Args:
+        job: What is executed.
+        input: Its input.
+        faults: What goes wrong, and where.
+        **scene: See `Scene`: `workers`, `seed`, `jobs`, `meanwhile`, `effects`, `horizon`, `deterministic`.
+
+    Raises:
+        ValidationError: The input does not fit the job.
+        SimulationError: The history cannot go on, e.g. everybody waits for ever.
+    """
+    definition = definition_of(job)
+    others = [definition_of(other) for other in scene.get("jobs", ())]
+    effects = scene.get("effects")
+    setting = Setting(
+        plan=in_order(tuple(faults)), workers=scene.get("workers", 2), seed=scene.get("seed", 0)
+    )
+
+    def tell() -> SimulatedRun[In, Out]:
+        world = World(
+            [definition, *others],
+            setting,
+            effects=effects if effects is not None else EffectLedger(),
+            horizon=scene.get("horizon", HORIZON),
+            is_deterministic=scene.get("deterministic", True),
+        )
+        try:
+            return world.loop.run_until_complete(
+                _tell(world, definition, input, setting, scene.get("meanwhile"))
+            )
+        finally:
+            world.end()
+
+    with _garbage_left():
+        return _outside_of_loops(tell)
+
+
+async def _tell(
+    world: World,
+    definition: JobDefinition[In, Out],
+    input: In,
+    setting: Setting,
+    meanwhile: Meanwhile | None,
+) -> SimulatedRun[In, Out]:
+    await world.begin()
+    handle = world.client.register(definition)
+    triggered = await handle.trigger(input)
+    await world.play(triggered.id, meanwhile)
+    run, steps, logs = await world.look_at(triggered.id)
+    (row,) = world.connection.execute("SELECT input FROM durably_runs WHERE id = ?", (triggered.id,))
+    return SimulatedRun(
+        job_name=definition.name,
+        input=input,
+        run=cast("Run[In, Out]", run),
+        steps=steps,
+        logs=logs,
+        events=tuple(world.witness.events),
+        effects=world.effects.counts(),
+        struck=tuple(world.struck),
+        setting=setting,
+        violations=tuple(world.witness.violations),
+        trace=tuple(world.witness.trace),
+        words=tuple(world.words),
+        turns=world.turns,
+        token=setting.token(definition.name, str(row[0])),
+    )
+
+
+@contextmanager
+def _garbage_left() -> Generator[None]:
+    """Leave the garbage of a history to be collected after it: in it that costs a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _outside_of_loops(call: Callable[[], T]) -> T:
+    """Call it where no event loop is running: here, or on a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # In a context of its own, as a program is.
+        return Context().run(call)
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the future carries it
+            future.set_exception(error)
+
+    thread = Thread(target=work, name="durably-simulation")
+    thread.start()
+    thread.join()
+    return future.result()

@@ -1,0 +1,219 @@
+"""The witness of a history: hears every word and every event, and notes what breaks a promise.
+
+What it notes stands beside the history, so that no `except Exception` of a job can hide it.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+from durably import (
+    Durably,
+    EventType,
+    LogWritten,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    StepCompleted,
+    StepFailedEvent,
+    StepReplayed,
+    StepStarted,
+)
+from durably.spi import Claimed, Completed, Enqueued, Lease, Settled, StepRecord, Wait
+from durably_testing.boundary import Word
+from durably_testing.effects import EffectLedger
+from durably_testing.processes import Process
+
+HEARD: tuple[EventType, ...] = (
+    "run:trigger", "run:start", "run:complete", "run:fail", "run:cancel", "run:retry", "run:reattempt", "run:wait",
+    "run:release", "run:delete", "step:start", "step:replay", "step:complete", "step:fail", "step:retry", "step:cancel", "log:write",
+)  # fmt: skip
+
+_STATUS = "SELECT status FROM durably_runs WHERE id = ?"
+_STEP = """SELECT step.status FROM durably_steps AS step JOIN durably_runs AS run ON run.seq = step.run_seq
+WHERE run.id = ? AND step.name = ?"""
+_STEPS = """SELECT step.name FROM durably_steps AS step JOIN durably_runs AS run ON run.seq = step.run_seq
+WHERE run.id = ? ORDER BY step.position"""
+
+
+class Witness:
+    """Hears, and remembers.
+
+    Args:
+        connection: The history's database, to look at beside the engine.
+        effects: Where the bodies of steps are counted.
+        now: Answers the virtual instant, in seconds since the beginning.
+        has_skew: Whether clocks may jump: a lease may then be taken over before its owner thinks so.
+        is_deterministic: Whether each checkpoint must be used by the execution that completes a run.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        effects: EffectLedger,
+        now: Callable[[], float],
+        *,
+        has_skew: bool,
+        is_deterministic: bool,
+    ) -> None:
+        self.violations: list[str] = []
+        self.events: list[RunEvent] = []
+        self.trace: list[str] = []
+        self._connection = connection
+        self._effects = effects
+        self._now = now
+        self._has_skew = has_skew
+        self._is_deterministic = is_deterministic
+        self._generations: dict[str, int] = {}
+        self._triggered: set[str] = set()
+        self._checkpoints: dict[tuple[str, str], str] = {}
+        self._ended: set[tuple[str, str]] = set()
+        self._touched: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._doubtful: set[int] = set()
+
+    def note(self, process: str, text: str) -> None:
+        """Add a line to the trace."""
+        self.trace.append(f"{self._now():12.3f}  {process:<10} {text}")
+
+    def accuse(self, text: str) -> None:
+        """Note what must never happen."""
+        self.violations.append(text)
+        self.trace.append(f"{self._now():12.3f}  !!         {text}")
+
+    # Words
+
+    def said(self, process: Process, word: Word, args: Sequence[Any]) -> None:
+        """A process is about to say this to its store."""
+        if word.verb not in {"renew", "claim", "bury_dead", "sweep", "forget_signals"}:
+            self.note(process.name, word.about)
+        lease = args[0] if args else None
+        if isinstance(lease, Lease) and self._generations.get(lease.run_id, 0) > lease.generation:
+            self._doubtful.add(id(word))
+        if isinstance(lease, Lease):
+            self._touched[process.name, lease.run_id].update(_names_in(args))
+
+    def answered(self, process: Process, word: Word, args: Sequence[Any], answer: object) -> None:
+        """The store has carried it out."""
+        is_doubtful = id(word) in self._doubtful
+        self._doubtful.discard(id(word))
+        first = args[0] if args else None
+        match answer:
+            case Enqueued():
+                self._triggered.update(run.id for run in answer.runs)
+            case Claimed():
+                for claim in answer.claims:
+                    self._claimed(process, claim.run.id, claim.lease.generation)
+            case "applied" | Settled(answer="applied") if isinstance(first, Lease):
+                if is_doubtful and (isinstance(answer, str) or word.has_moved):
+                    self.accuse(
+                        f"{word.about}: the store took it from generation {first.generation} of run {first.run_id}, "
+                        f"which generation {self._generations[first.run_id]} had taken over"
+                    )
+                self._applied(process, word.verb, first, args)
+            case _:
+                pass
+
+    def _claimed(self, process: Process, run_id: str, generation: int) -> None:
+        # An answer may come late: its process was paused, and another has taken the run over since.
+        self._generations[run_id] = max(self._generations.get(run_id, 0), generation)
+        self._touched[process.name, run_id] = set()
+        self._ended.discard((process.name, run_id))
+        self.note(process.name, f"claims run {run_id}, generation {generation}")
+
+    def _applied(self, process: Process, verb: str, lease: Lease, args: Sequence[Any]) -> None:
+        if verb == "save_step":
+            step = cast("StepRecord", args[1])
+            self._checkpoints[lease.run_id, step.name] = step.status
+        elif verb == "finish" and isinstance(args[1], Completed) and self._is_deterministic:
+            touched = self._touched[process.name, lease.run_id]
+            stored = [str(row[0]) for row in self._connection.execute(_STEPS, (lease.run_id,))]
+            for name in stored:
+                if name not in touched:
+                    self.accuse(
+                        f"step {name!r} has a checkpoint of an earlier execution, and the execution that completed "
+                        "the run never came to it: the code between the steps did not take the same way again. "
+                        "Take the time, ids and randomness from step.now, step.uuid and step.random, or from a step"
+                    )
+
+    # Events
+
+    def listen(self, durably: Durably, process: Process) -> None:
+        """Hear the events of a process."""
+        for event_type in HEARD:
+            durably.on(event_type)(partial(self._heard, process))
+
+    def _heard(self, process: Process, event: RunEvent) -> None:
+        self.events.append(event)
+        about = (process.name, event.run_id)
+        if about in self._ended and not isinstance(event, RunStarted) and event.type != "run:retry":
+            self.accuse(f"{event.type} of run {event.run_id} came after the event of its end")
+        match event:
+            case StepStarted():
+                self._effects(event.step_name)
+                self._touched[about].add(event.step_name)
+                self._started(process, event)
+            case StepReplayed():
+                self._touched[about].add(event.step_name)
+            case StepCompleted():
+                self._require(_STEP, (event.run_id, event.step_name), "completed", event)
+            case StepFailedEvent():
+                self._require(_STEP, (event.run_id, event.step_name), "failed", event)
+            case RunCompleted():
+                self._require(_STATUS, (event.run_id,), "completed", event)
+            case RunFailed():
+                self._require(_STATUS, (event.run_id,), "failed", event)
+            case RunCancelled():
+                self._require(_STATUS, (event.run_id,), "cancelled", event)
+            case _:
+                pass
+        if isinstance(event, RunCompleted | RunFailed | RunCancelled):
+            self._ended.add(about)
+        elif event.type in {"run:retry", "run:start"}:
+            self._ended.discard(about)
+        if not isinstance(event, LogWritten):
+            step = getattr(event, "step_name", "")
+            self.note(process.name, f"{event.type} {step}".rstrip())
+
+    def _started(self, process: Process, event: StepStarted) -> None:
+        found = self._one(_STEP, (event.run_id, event.step_name))
+        if found in {"completed", "failed"} and not self._has_skew:
+            self.accuse(
+                f"{process.name} executes step {event.step_name!r} although its checkpoint ({found}) is committed"
+            )
+
+    def _require(self, query: str, values: tuple[str, ...], wanted: str, event: RunEvent) -> None:
+        found = self._one(query, values)
+        if found != wanted and found is not None:
+            self.accuse(f"{event.type} was told while the store said {found}, not {wanted}")
+
+    def _one(self, query: str, values: tuple[str, ...]) -> str | None:
+        row = self._connection.execute(query, values).fetchone()
+        return None if row is None else str(row[0])
+
+    # At the end
+
+    def testify(self) -> None:
+        """Compare what was acknowledged with what is there; what a person sent back or removed is left out."""
+        meddled = {event.run_id for event in self.events if event.type in {"run:retry", "run:delete"}}
+        for run_id in sorted(self._triggered):
+            if run_id not in meddled and self._one(_STATUS, (run_id,)) is None:
+                self.accuse(f"run {run_id} was acknowledged and is not there")
+        for (run_id, name), status in self._checkpoints.items():
+            found = self._one(_STEP, (run_id, name))
+            if run_id not in meddled and found != status:
+                self.accuse(f"step {name!r} was acknowledged as {status} and is {found or 'not there'}")
+
+
+def _names_in(args: Sequence[Any]) -> list[str]:
+    """The steps that a word is about."""
+    names: list[str] = []
+    for value in args[1:]:
+        if isinstance(value, StepRecord):
+            names.append(value.name)
+        elif isinstance(value, list | tuple):
+            names.extend(item.step.name for item in cast("Sequence[object]", value) if isinstance(item, Wait))
+    return names
