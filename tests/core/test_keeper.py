@@ -70,7 +70,7 @@ async def test_a_heartbeat_that_fails_is_no_loss_until_the_lease_is_over(
         await begun.wait()
         keeper = worker_of(durably)._keeper  # pyright: ignore[reportPrivateUsage]
         await keeper._go_on("heartbeat", keeper._heartbeat)  # pyright: ignore[reportPrivateUsage]
-        (execution,) = worker_of(durably)._executions.values()  # pyright: ignore[reportPrivateUsage]
+        (execution,) = worker_of(durably)._executions  # pyright: ignore[reportPrivateUsage]
         assert execution.interruption is None
         clocks.steady += 31
         await keeper._go_on("heartbeat", keeper._heartbeat)  # pyright: ignore[reportPrivateUsage]

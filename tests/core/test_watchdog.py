@@ -221,7 +221,7 @@ async def test_deadlines_move_while_the_loop_is_blocked(short: Durably) -> None:
     async def blocks(step: StepContext, input: Block) -> None:
         worker = short._worker  # pyright: ignore[reportPrivateUsage]
         assert worker is not None
-        [execution] = worker._executions.values()  # pyright: ignore[reportPrivateUsage]
+        [execution] = worker._executions  # pyright: ignore[reportPrivateUsage]
 
         async def work() -> None:
             for _ in range(8):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 from pydantic import BaseModel
@@ -11,14 +12,19 @@ from pydantic import BaseModel
 from durably import (
     ConcurrencyKey,
     Durably,
+    RealEnvironment,
+    Retry,
     RunCancelledError,
     RunFailedError,
     RunStarted,
     StepContext,
+    StoreUnavailableError,
     WorkerError,
     define_job,
+    job,
 )
-from durably.stores.base import ClaimRequest
+from durably.stores.base import Answer, ClaimRequest, Lease, Notes, Outcome, Store
+from durably.stores.sqlite import SqliteStore
 
 
 class Task(BaseModel):
@@ -499,3 +505,55 @@ async def test_a_run_that_is_lost_again_and_again_does_not_make_the_worker_spin(
     monkeypatch.undo()
     done = await durably.wait_for_run(run.id, timeout=10)
     assert done.crashes == 0
+
+
+class Doubtful:
+    """A store that commits the first outcome of a run, and whose answer does not arrive."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.has_failed: bool = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
+        answer = await self._store.finish(lease, outcome, notes)
+        if not self.has_failed:
+            self.has_failed = True
+            raise StoreUnavailableError("the connection is gone")
+        return answer
+
+
+@pytest.mark.parametrize("deed", ["fails", "continues"])
+@pytest.mark.parametrize("polling_interval", [0.005, 60])
+async def test_a_run_that_comes_back_while_its_last_outcome_is_in_doubt_is_executed_once(
+    file_url: str, deed: str, polling_interval: float
+) -> None:
+    path = file_url.removeprefix("sqlite:///")
+    store = Doubtful(SqliteStore(path, environment=RealEnvironment()))
+    calls: list[int] = []
+
+    async def work(number: int) -> None:
+        calls.append(number)
+        # Long enough for whoever is in doubt to ask again, and to hear that the run is another one's.
+        await asyncio.sleep(0.3)
+
+    @job(retry=Retry(2, delay=0))
+    async def again(step: StepContext, input: int) -> int:
+        if deed == "fails" and not calls and not store.has_failed:
+            raise OSError("no")
+        if deed == "continues" and input == 1:
+            await step.continue_as_new(2)
+        await step.run("first", work, 1)
+        await step.run("second", work, 2)
+        return input
+
+    async with Durably(
+        cast("Store", store), jobs=[again], polling_interval=polling_interval, heartbeat_interval=0.02
+    ) as durably:
+        run = await durably.register(again).trigger(1)
+        done = await durably.wait_for_run(run.id, timeout=10)
+        assert store.has_failed
+        assert (done.status, done.crashes, calls) == ("completed", 0, [1, 2])
+        assert (done.attempt, done.link) == ((2, 1) if deed == "fails" else (1, 2))

@@ -59,17 +59,16 @@ class Worker:
         self._resources = resources
         self._work = work
         self._executor = Executor(self._engine)
-        self._executions: dict[str, Execution] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._executions: dict[Execution, asyncio.Task[None]] = {}
         self._keeper = Keeper(
             self._id,
             self._engine,
             options,
-            executions=self._executions.values,
+            executions=self._executions.keys,
             look=work.ring,
             tell_parked=self._tell_parked,
         )
-        self._watchdog = Watchdog(self._id, self._engine, options, executions=self._executions.values)
+        self._watchdog = Watchdog(self._id, self._engine, options, executions=self._executions.keys)
         self._loop_task: asyncio.Task[None] | None = None
         self._listed: tuple[str, ...] | None = None
         self._is_stopping = False
@@ -101,7 +100,7 @@ class Worker:
         if self._loop_task is not None:
             await asyncio.wait({self._loop_task})
         await self._ended(within=drain)
-        for execution in tuple(self._executions.values()):
+        for execution in tuple(self._executions):
             execution.interrupt("stopping")
         await self._ended(within=UNWINDING)
         await self._part_from_the_rest()
@@ -175,7 +174,7 @@ class Worker:
 
     def _room(self) -> int:
         # Beside a run that may be what kills workers, nothing new is begun (S26).
-        if any(execution.is_suspect for execution in self._executions.values()):
+        if any(execution.is_suspect for execution in self._executions):
             return 0
         return max(0, self._options.slots - len(self._executions))
 
@@ -184,7 +183,7 @@ class Worker:
         await self._enlist()
         if self._has_unknown_claims:
             # A claim whose answer was an error may have been committed all the same.
-            await self._store.disown(self._id, [item.lease for item in tuple(self._executions.values())])
+            await self._store.disown(self._id, [item.lease for item in tuple(self._executions)])
             self._has_unknown_claims = False
         # Measured from before the claim was sent: our idea of the lease's end is never the later.
         deadline = self._environment.monotonic() + self._options.lease_seconds
@@ -202,6 +201,10 @@ class Worker:
 
     def _begin(self, claim: Claim, deadline: float) -> "asyncio.Task[None]":
         run_id = claim.run.id
+        for earlier in self._executions:
+            if earlier.run.id == run_id:
+                # It is still in doubt whether its outcome was written. It was, or there were no claim.
+                earlier.interruption = "lost"
         execution = Execution(
             claim,
             self._engine,
@@ -209,9 +212,8 @@ class Worker:
             journal_filled=self._keeper.note_soon,
             cleared=self._work.ring,
         )
-        self._executions[run_id] = execution
         task = self._environment.spawn(self._carry(execution), name=f"durably:run:{run_id}")
-        self._tasks[run_id] = task
+        self._executions[execution] = task
         return task
 
     async def _carry(self, execution: Execution) -> None:
@@ -228,8 +230,7 @@ class Worker:
             else:
                 self._losses = 0
         finally:
-            self._executions.pop(run.id, None)
-            self._tasks.pop(run.id, None)
+            del self._executions[execution]
             self._work.ring()
 
     async def _after_a_loss(self) -> None:
@@ -257,11 +258,13 @@ class Worker:
     # Ending
 
     def _cancelled(self, event: Event) -> None:
-        if isinstance(event, RunCancelled) and (execution := self._executions.get(event.run_id)):
-            execution.interrupt("cancelled")
+        if isinstance(event, RunCancelled):
+            for execution in self._executions:
+                if execution.run.id == event.run_id:
+                    execution.interrupt("cancelled")
 
     async def _ended(self, *, within: float) -> None:
-        tasks = set(self._tasks.values())
+        tasks = set(self._executions.values())
         if tasks:
             await asyncio.wait(tasks, timeout=within)
 
@@ -270,7 +273,7 @@ class Worker:
 
         What the store says is ours beside them, we have lost in some trouble: it is handed back.
         """
-        rest = [execution.lease for execution in self._executions.values()]
+        rest = [execution.lease for execution in self._executions]
         if rest:
             await self._tell_trouble("stop", self._store.hold(rest, seconds=LONGEST_HOLD))
         if self._listed is not None:
