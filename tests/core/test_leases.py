@@ -1,7 +1,10 @@
 """Two owners never write, and losing a lease is neither failure nor cancellation."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -17,6 +20,7 @@ from durably import (
     StepContext,
     define_job,
 )
+from durably.stores.base import Answer, Lease, Notes
 
 
 class Clocks(RealEnvironment):
@@ -118,6 +122,41 @@ async def test_no_step_starts_past_the_leases_end() -> None:
             while executions < 2:
                 await asyncio.sleep(0.001)
         assert calls == [1]
+
+
+async def test_a_step_that_does_not_start_is_not_told_as_started(
+    another: Callable[..., Durably], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suspect's mark is written before its body, and the lease may end meanwhile."""
+    clocks = Clocks()
+    durably = another(environment=clocks)
+    store = durably._store  # pyright: ignore[reportPrivateUsage]
+    calls: list[str] = []
+    told: list[str] = []
+    durably.on("step:start", lambda event: told.append(event.run_id))
+
+    @durably.job
+    async def deadly(step: StepContext, input: Plan) -> None:
+        await step.run("one", calls.append, step.run_id)
+
+    note = store.note
+
+    async def note_slowly(lease: Lease, notes: Notes, /) -> Answer:
+        answer = await note(lease, notes)
+        clocks.steady += 60
+        monkeypatch.setattr(store, "note", note)
+        return answer
+
+    monkeypatch.setattr(store, "note", note_slowly)
+    await durably.migrate()
+    run = await deadly.trigger(Plan())
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.execute("UPDATE durably_runs SET crashes = 3")
+        connection.commit()
+    await durably.start()
+    done = await durably.wait_for_run(run.id, timeout=5)
+    assert done.lease_generation == 2
+    assert told == calls == [run.id]
 
 
 async def test_a_zombie_writes_nothing_over_its_successor(scene: Scene) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from durably import Durably, JobHandle
+from durably import Durably, JobHandle, keeper
 from tests.core.sample_jobs import Ledger, Round, ledger, rounds
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -108,6 +108,27 @@ async def test_a_killed_workers_run_resumes_elsewhere_within_a_second(
     assert [(step.name, step.attempt) for step in steps] == [
         ("step-0", 1), ("step-1", 1), ("step-2", 1), ("step-3", 2), ("step-4", 1),
     ]  # fmt: skip
+
+
+async def test_a_worker_that_starts_takes_over_at_once_what_a_dead_one_left(
+    spawn: Spawn,
+    client: Durably,
+    another: Callable[..., Durably],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "PRESENCE_INTERVAL", 3600)
+    effects, hold = tmp_path / "effects", tmp_path / "effects.hold"
+    hold.touch()
+    victim = spawn()
+    run = await client.register(ledger).trigger(Ledger(path=str(effects), stuck=1))
+    await until(lambda: len(lines(effects)) == 2)
+    victim.kill()
+    victim.wait()
+    hold.unlink()
+    await another(jobs=[ledger]).init()
+    done = await client.wait_for_run(run.id, timeout=10)
+    assert (done.output, done.crashes) == (10, 0)
 
 
 async def test_a_stopped_worker_hands_its_run_back_at_once_and_uncharged(

@@ -55,6 +55,8 @@ class Attempts:
                     # If this body kills the process, the row says which one it was.
                     await execution.flush(started_before=started.started_at)
                 if self._engine.bus.wants("step:start"):
+                    # Nothing is told of a step that does not begin; and a handler may take its time.
+                    execution.require_live()
                     self._engine.bus.publish(StepStarted(**execution.about(started)))
                 execution.require_live()
                 try:

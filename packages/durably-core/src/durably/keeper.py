@@ -68,7 +68,7 @@ class Keeper:
         self._repeat("heartbeat", options.heartbeat_interval, self._heartbeat)
         if self._environment.host():
             # Where the machine cannot be told, nobody's death can be seen.
-            self._repeat("presence", PRESENCE_INTERVAL, self._bury)
+            self._repeat("presence", PRESENCE_INTERVAL, self._bury, at_once=True)
         self._repeat("sweep", SWEEP_INTERVAL, self._sweep)
         if options.retain is not None:
             self._repeat("purge", min(PURGE_INTERVAL, options.retain), self._purge)
@@ -102,13 +102,15 @@ class Keeper:
     def _spawn(self, name: str, loop: Coroutine[object, object, None]) -> None:
         self._tasks.append(self._environment.spawn(loop, name=f"durably:{name}"))
 
-    def _repeat(self, name: str, interval: float, beat: Callable[[], Awaitable[None]]) -> None:
+    def _repeat(
+        self, name: str, interval: float, beat: Callable[[], Awaitable[None]], *, at_once: bool = False
+    ) -> None:
         async def loop() -> None:
-            failures = 0
+            failures, pause = 0, 0.0 if at_once else interval
             while True:
-                pause = pause_after(failures, self._environment) if failures else interval
-                await self._environment.sleep(min(pause, interval))
+                await self._environment.sleep(pause)
                 failures = 0 if await self._go_on(name, beat) else failures + 1
+                pause = min(pause_after(failures, self._environment), interval) if failures else interval
 
         self._spawn(name, loop())
 
