@@ -332,6 +332,26 @@ async def test_closing_the_instance_lets_subscribers_go(url: str) -> None:
         await waiting
 
 
+async def test_a_subscriber_who_is_looking_while_the_instance_closes_is_let_go_too(
+    durably: Durably, handle: JobHandle[Talk, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await handle.trigger(Talk())
+    subscription = durably.subscribe(run.id)
+    await anext(subscription)
+    store = durably._store  # pyright: ignore[reportPrivateUsage]
+    follow = store.follow
+
+    async def close_meanwhile(run_id: str, /, *, change: int, after: int, limit: int) -> Tail | None:
+        tail = await follow(run_id, change=change, after=after, limit=limit)
+        await durably.close()
+        return tail
+
+    monkeypatch.setattr(store, "follow", close_meanwhile)
+    async with asyncio.timeout(5):
+        with pytest.raises(NotRunningError, match="was closed"):
+            await anext(subscription)
+
+
 async def test_a_closed_subscription_tells_nothing_more(
     durably: Durably, handle: JobHandle[Talk, int]
 ) -> None:

@@ -50,11 +50,14 @@ class RunFilter:
 
     def fits(self, run: Run) -> bool:
         """Whether this run is meant."""
+        return (not self.status or run.status in self.status) and self.covers(run.job_name, run.labels)
+
+    def covers(self, job_name: str, labels: Mapping[str, str]) -> bool:
+        """Whether runs of this job with these labels are meant, in some status at least."""
         return (
             not self.is_nothing
-            and (not self.status or run.status in self.status)
-            and (not self.job_name or run.job_name in self.job_name)
-            and self.labels.items() <= run.labels.items()
+            and (not self.job_name or job_name in self.job_name)
+            and self.labels.items() <= labels.items()
         )
 
 

@@ -35,6 +35,7 @@ class Watch:
         self._bell = bell
         self._rings = bell.rings
         self._is_rung = False
+        self._is_refused = False
         self._news: asyncio.Future[None] | None = None
 
     async def wait(self, seen: Seen) -> None:
@@ -43,6 +44,8 @@ class Watch:
         Raises:
             NotRunningError: The instance was closed.
         """
+        if self._is_refused:
+            raise _closed()
         if not self._is_rung and self._rings == self._bell.rings:
             self.seen = seen
             self._news = asyncio.get_running_loop().create_future()
@@ -61,9 +64,10 @@ class Watch:
             self._news.set_result(None)
 
     def refuse(self) -> None:
-        """There will be no more news."""
+        """There will be no more news, also for one who is just looking and will wait again."""
+        self._is_refused = True
         if self._news is not None and not self._news.done():
-            self._news.set_exception(NotRunningError("the instance was closed while a run was waited for"))
+            self._news.set_exception(_closed())
 
 
 class Waiters:
@@ -185,3 +189,7 @@ class Waiters:
             for watch in waiting:
                 if watch.seen in fresh:
                     watch.ring()
+
+
+def _closed() -> NotRunningError:
+    return NotRunningError("the instance was closed while a run was waited for")

@@ -1,6 +1,15 @@
 """A dashboard and an HTTP interface for Durably's jobs."""
 
+from durably_web.api import DurablyHandler, create_durably_handler
 from durably_web.auth import AuthConfig, RunOperation, TriggerRequest, allow_local
 from durably_web.policy import AuditEntry
 
-__all__ = ["AuditEntry", "AuthConfig", "RunOperation", "TriggerRequest", "allow_local"]
+__all__ = [
+    "AuditEntry",
+    "AuthConfig",
+    "DurablyHandler",
+    "RunOperation",
+    "TriggerRequest",
+    "allow_local",
+    "create_durably_handler",
+]

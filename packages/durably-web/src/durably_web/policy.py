@@ -285,9 +285,7 @@ class Caller(Generic[Ctx]):
         if refusal is not None:
             raise refusal
         scope = await self.scoped(RunFilter())
-        wanted = RunFilter(job_name=(request.job_name,), labels=request.labels)
-        both = scope & wanted
-        if both.is_nothing or both.labels != wanted.labels:
+        if not scope.covers(request.job_name, request.labels):
             raise HTTPException(403, "Forbidden: you could not see this run; its job or labels are not yours")
         is_scoped = scope != RunFilter() or self._auth.on_run_access is not None
         if is_scoped and request.coalesce == "replace":

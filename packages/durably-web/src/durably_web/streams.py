@@ -1,0 +1,263 @@
+"""Event streams: what happens, as it happens, in whatever process.
+
+A stream lives for a minute at most, and the client (`EventSource` does so by itself) goes on with a new
+one from the last id it has seen: so whoever lost the right to look is stopped, and no server waits long
+for a stream's end. Ids are cursors into the rows; nothing is kept for a client that is away.
+"""
+
+import logging
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeAlias
+
+from anyio import CancelScope, EndOfStream, WouldBlock, create_memory_object_stream, current_time
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from durably import (
+    Durably,
+    DurablyError,
+    LogLine,
+    RunCoalesced,
+    RunDeleted,
+    RunFilter,
+    RunsSnapshot,
+    RunsUpdate,
+    RunUpdate,
+    RunVanished,
+    StepSnapshot,
+    Subscription,
+)
+from durably_web.pacing import Message, Throttle
+from durably_web.policy import Caller
+from durably_web.telling import RunsTeller, RunTeller
+from durably_web.wire import Wire, brief, dump
+
+logger = logging.getLogger("durably.web")
+
+LIFE = 60.0
+"""Seconds after which a stream ends and its client goes on with another one."""
+HEARTBEAT = 15.0
+PATIENCE = 20.0
+"""Seconds after which a client that does not read is gone."""
+AHEAD = 16
+"""Events that are made before the client has taken those before them."""
+MOST_STREAMS = 1000
+"""Streams that one handler serves at a time."""
+
+# Milliseconds after which a client comes again.
+AFTER_ACCIDENTS = 2000
+AT_ONCE = 50
+NEVER = 86_400_000
+"""A day, once a run's end is told. The reference's client never closes its `EventSource`, and takes the
+204 that would stop it for a broken connection."""
+
+CURSOR = re.compile(r"\d{1,18}\.\d{1,18}")
+EPOCH = datetime.fromtimestamp(0, UTC)
+MILLISECOND = timedelta(milliseconds=1)
+HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "Content-Type": "text/event-stream"}
+
+Outbox: TypeAlias = MemoryObjectSendStream[Message]
+Inbox: TypeAlias = MemoryObjectReceiveStream[Message]
+
+
+class Streams:
+    """The open streams of one handler.
+
+    Args:
+        durably: Where the events come from.
+        throttle: Seconds between two progresses of a run in one stream.
+    """
+
+    def __init__(self, durably: Durably, *, throttle: float) -> None:
+        self._durably = durably
+        self._throttle = throttle
+        self.open = 0
+        """How many there are."""
+
+    @contextmanager
+    def counted(self) -> Generator[None]:
+        """Count a stream for as long as it is open."""
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+
+    async def of_run(self, caller: Caller[Any], run_id: str, last_id: str | None) -> ASGIApp:
+        """Follow one run to its end; 204 to a client that has seen it end."""
+        after = _cursor(last_id)
+        run = await caller.run(run_id, "subscribe")
+        updates = await caller.subscribe(run_id, after=after)
+        teller = RunTeller()
+        missed = [] if after is None else [Message(event) for event in teller.present(run)]
+        if run.is_terminal and after is not None:
+            first = await anext(updates, None)
+            if first is None:
+                return Response(status_code=204)
+            missed = _messages(teller, first)
+
+        async def tell(outbox: Outbox) -> None:
+            for message in missed:
+                await outbox.send(message)
+            await _tell_run(outbox, teller, updates)
+
+        return self._stream(tell, opening=ServerSentEvent(retry=AFTER_ACCIDENTS, sep="\n"))
+
+    async def of_runs(self, caller: Caller[Any], asked: RunFilter, last_id: str | None) -> ASGIApp:
+        """Follow all runs that fit, from now on or from where the client was."""
+        where = await caller.scoped(asked, subscribing=True)
+        cursor = _cursor(last_id)
+        if cursor is None:
+            since = EPOCH + timedelta(seconds=self._durably.environment.now())
+            updates = await caller.subscribe_runs(asked, limit=0)
+            id: str | None = _id_of_list((await anext(updates)).cursor, since)
+        else:
+            change, _, moment = cursor.partition(".")
+            since = EPOCH + int(moment) * MILLISECOND
+            updates = await caller.subscribe_runs(asked, limit=0, after=change)
+            id = None
+
+        async def tell(outbox: Outbox) -> None:
+            with self._hints(outbox, where):
+                await _tell_runs(outbox, RunsTeller(since), updates)
+
+        return self._stream(tell, opening=ServerSentEvent(id=id, retry=AFTER_ACCIDENTS, sep="\n"))
+
+    def _hints(self, outbox: Outbox, where: RunFilter) -> ExitStack:
+        """Tell of what leaves no row that changes: as far as it happens in this process."""
+
+        def tell(event: RunCoalesced | RunDeleted) -> None:
+            if where.covers(event.job_name, event.labels):
+                facts = {"runId": event.run_id, "jobName": event.job_name, "labels": dict(event.labels)}
+                try:
+                    outbox.send_nowait(Message({"type": event.type, **facts}))
+                except WouldBlock:
+                    logger.debug("a client that does not keep up misses %s", event.type)
+
+        stack = ExitStack()
+        stack.callback(self._durably.on("run:coalesced", tell))
+        stack.callback(self._durably.on("run:delete", tell))
+        return stack
+
+    def _stream(self, tell: Callable[[Outbox], Awaitable[None]], *, opening: ServerSentEvent) -> ASGIApp:
+        if self.open >= MOST_STREAMS:
+            raise HTTPException(503, "Too many streams are open", headers={"Retry-After": "5"})
+        return _Stream(self, tell, opening=opening, throttle=self._throttle)
+
+
+class _Stream:
+    """One stream, as an ASGI application. Whatever ends it, nothing of it is left."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        tell: Callable[[Outbox], Awaitable[None]],
+        *,
+        opening: ServerSentEvent,
+        throttle: float,
+    ) -> None:
+        self._streams = streams
+        self._tell = tell
+        self._opening = opening
+        self._throttle = throttle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outbox, inbox = create_memory_object_stream[Message](AHEAD)
+        response = EventSourceResponse(
+            self._chunks(inbox),
+            headers=HEADERS,
+            sep="\n",
+            ping=HEARTBEAT,
+            ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
+            send_timeout=PATIENCE,
+            data_sender_callable=partial(self._produce, outbox),
+        )
+        with self._streams.counted(), outbox, inbox:
+            await response(scope, receive, send)
+
+    async def _produce(self, outbox: Outbox) -> None:
+        """Make the events, no faster than they are taken."""
+        with outbox:
+            try:
+                await self._tell(outbox)
+            except DurablyError:
+                logger.exception("an event stream ended early; its client will come again")
+
+    async def _chunks(self, inbox: Inbox) -> AsyncGenerator[ServerSentEvent]:
+        # At once: some proxies and middlewares hold the headers back until then.
+        yield self._opening
+        throttle = Throttle(self._throttle, current_time)
+        end = current_time() + LIFE
+        while current_time() < end:
+            due = throttle.next_due()
+            message: Message | None = None
+            with CancelScope(deadline=end if due is None else min(due, end)):
+                try:
+                    message = await inbox.receive()
+                except EndOfStream:
+                    break
+            for one in throttle.ripe() if message is None else throttle.take(message):
+                yield _encode(one)
+        else:
+            yield ServerSentEvent(retry=AT_ONCE, sep="\n")
+        for one in throttle.rest():
+            yield _encode(one)
+
+
+async def _tell_run(outbox: Outbox, teller: RunTeller, updates: Subscription[RunUpdate]) -> None:
+    id: str | None = None
+    async for update in updates:
+        id = update.cursor
+        for message in _messages(teller, update):
+            await outbox.send(message)
+    for message in _numbered(teller.end(), id, is_last=True):
+        await outbox.send(message)
+
+
+async def _tell_runs(outbox: Outbox, teller: RunsTeller, updates: Subscription[RunsUpdate]) -> None:
+    async for update in updates:
+        if isinstance(update, RunsSnapshot):  # the client's id was of another database: go on from now
+            continue
+        events = [brief(event) for event in teller.tell(update.run)]
+        for message in _numbered(events, _id_of_list(update.cursor, update.run.updated_at)):
+            await outbox.send(message)
+
+
+def _messages(teller: RunTeller, update: RunUpdate) -> list[Message]:
+    # How the run stands is told again to whoever comes back: only steps and lines have ids.
+    id = update.cursor if isinstance(update, StepSnapshot | LogLine) else None
+    return _numbered(teller.tell(update), id, is_last=isinstance(update, RunVanished))
+
+
+def _numbered(events: Sequence[Wire], id: str | None, *, is_last: bool = False) -> list[Message]:
+    """The last of them has the id: a client that has seen it has seen all.
+
+    Progress has none: it may be sent late, and would lead the client back.
+    """
+    numbers = [number for number, event in enumerate(events) if event["type"] != "run:progress"][-1:]
+    return [
+        Message(event, id=id, is_last=is_last) if number in numbers else Message(event)
+        for number, event in enumerate(events)
+    ]
+
+
+def _encode(message: Message) -> ServerSentEvent:
+    return ServerSentEvent(
+        dump(message.event).decode(), id=message.id, retry=NEVER if message.is_last else None, sep="\n"
+    )
+
+
+def _cursor(last_id: str | None) -> str | None:
+    """What a client says it has seen, if that can be."""
+    return last_id if last_id is not None and CURSOR.fullmatch(last_id) else None
+
+
+def _id_of_list(cursor: str, moment: datetime) -> str:
+    return f"{cursor}.{(moment - EPOCH) // MILLISECOND}"

@@ -1,0 +1,108 @@
+"""A real server, and what its event streams say."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import uvicorn
+from starlette.types import ASGIApp
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncGenerator[str]:
+    """Serve it on a free port of this machine; the address."""
+    config = uvicorn.Config(app, port=0, lifespan="off", log_level="error", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.001)
+        if task.done():
+            await task
+    try:
+        (listener,) = server.servers
+        host, port = listener.sockets[0].getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@dataclass(kw_only=True)
+class Told:
+    """One message of a stream."""
+
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    id: str | None = None
+    retry: int | None = None
+
+    @property
+    def type(self) -> str | None:
+        """The event's type; None for a message without an event."""
+        return self.data.get("type")
+
+
+class Ears:
+    """One who reads a stream."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        self.last_id: str | None = None
+        self.raw: list[str] = []
+        self._lines = response.aiter_lines()
+
+    async def next(self) -> Told | None:
+        """The next message; None at the end."""
+        told = Told()
+        is_empty = True
+        async for line in self._lines:
+            self.raw.append(line)
+            name, _, value = line.partition(": ")
+            match name:
+                case "data":
+                    told.data = json.loads(value)
+                case "id":
+                    told.id = self.last_id = value
+                case "retry":
+                    told.retry = int(value)
+                case "" if not line:
+                    if not is_empty:
+                        return told
+                    continue
+                case _:
+                    continue
+            is_empty = False
+        return None
+
+    async def events(self) -> AsyncIterator[Told]:
+        """The messages that carry an event, to the end."""
+        while (told := await self.next()) is not None:
+            if told.data:
+                yield told
+
+    async def rest(self) -> list[Told]:
+        """All events to the end."""
+        return [told async for told in self.events()]
+
+    async def until(self, type: str) -> list[Told]:
+        """The events up to the first of this type."""
+        found: list[Told] = []
+        async for told in self.events():
+            found.append(told)
+            if told.type == type:
+                return found
+        raise AssertionError(f"no {type} came, but {[told.type for told in found]}")
+
+
+@asynccontextmanager
+async def listening(
+    client: httpx2.AsyncClient, url: str, *, last_id: str | None = None, **headers: str
+) -> AsyncGenerator[Ears]:
+    """Open a stream."""
+    if last_id is not None:
+        headers["last-event-id"] = last_id
+    async with client.stream("GET", url, headers=headers) as response:
+        yield Ears(response)
