@@ -137,7 +137,7 @@ class ConflictError(DurablyError):
     def __init__(self, message: str, *, run_id: str, status: "RunStatus") -> None:
         super().__init__(message)
         self.run_id = run_id
-        self.status = status
+        self.status: RunStatus = status
 
 
 class RunFailedError(DurablyError):
