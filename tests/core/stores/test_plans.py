@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from durably.filters import RunFilter
-from durably.stores.sqlite.listing import compose_changes, compose_count, compose_list
+from durably.stores.sqlite.listing import compose_changes, compose_count, compose_endings, compose_list
 from durably.stores.sqlite.queries import load
 from tests.core.stores.stage import LEASE, Stage
 
@@ -143,11 +143,11 @@ FILTERS = [
 
 
 @pytest.mark.parametrize("filter", FILTERS)
-@pytest.mark.parametrize("before", [None, 7])
+@pytest.mark.parametrize(("before", "after"), [(None, None), (7, None), (None, 7)])
 async def test_every_arm_of_a_list_is_read_in_order_from_an_index(
-    stage: Stage, filter: RunFilter, before: int | None
+    stage: Stage, filter: RunFilter, before: int | None, after: int | None
 ) -> None:
-    statement, values = compose_list(filter, limit=50, offset=0, before=before)
+    statement, values = compose_list(filter, limit=50, offset=0, before=before, after=after)
     rows = await stage.sql(f"EXPLAIN QUERY PLAN {statement}", values)
     steps = [str(row[3]) for row in rows]
     for number, step in enumerate(steps):
@@ -164,6 +164,17 @@ async def test_changes_are_read_in_order_from_their_index(stage: Stage, filter: 
     steps = [str(row[3]) for row in rows]
     assert any(step.endswith("INDEX durably_runs_change (change>?)") for step in steps), steps
     assert not [step for step in steps if walks(step)], steps
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+async def test_endings_are_read_in_order_from_an_index(stage: Stage, filter: RunFilter) -> None:
+    statement, values = compose_endings(filter, since=1.0, cap=50)
+    rows = await stage.sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    steps = [str(row[3]) for row in rows]
+    assert not [step for step in steps if step.startswith("SCAN run")], steps
+    for number, step in enumerate(steps):
+        if step.startswith(("SEARCH run", "SEARCH label")):
+            assert "TEMP B-TREE" not in " ".join(steps[number + 1 : number + 2]), steps
 
 
 @pytest.mark.parametrize("filter", FILTERS)

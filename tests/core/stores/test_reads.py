@@ -75,6 +75,13 @@ async def test_a_list_holds_what_the_filter_asks_for_newest_first(
         by_key += [run.id for run in page]
         before = page[-1].position
     assert by_offset == by_key == wanted
+    # Back again, from the oldest on.
+    back: list[str] = []
+    after: int | None = 0
+    while page := await stage.store.list_runs(filter, limit=2, after=after):
+        back = [run.id for run in page] + back
+        after = page[0].position
+    assert back == wanted
 
 
 async def test_a_filter_by_very_many_jobs_is_served_too(stage: Stage) -> None:

@@ -119,6 +119,7 @@ from durably.models import (
 )
 from durably.options import ChildOptions, Limits, TriggerOptions
 from durably.retries import Retry, Retryable
+from durably.statistics import JobStatistics, Statistics
 from durably.steps import Invocable, StepContext, StepLog
 from durably.updates import (
     LogLine,
@@ -162,6 +163,7 @@ __all__ = [
     "JobNotFoundError",
     "JobOptions",
     "JobPolicy",
+    "JobStatistics",
     "Limits",
     "Link",
     "LogEntry",
@@ -221,6 +223,7 @@ __all__ = [
     "SignalTimeout",
     "SleepingUntil",
     "SqliteTooOldError",
+    "Statistics",
     "Step",
     "StepAttempt",
     "StepCancelled",

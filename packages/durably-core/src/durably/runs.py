@@ -247,7 +247,13 @@ class Runs:
         return None if run is None else self.typed(run)
 
     async def list(
-        self, filter: RunFilter, *, limit: int | None, offset: int, before: int | None
+        self,
+        filter: RunFilter,
+        *,
+        limit: int | None,
+        offset: int,
+        before: int | None,
+        after: int | None = None,
     ) -> list[Run]:
         """Newest first.
 
@@ -257,7 +263,7 @@ class Runs:
         for what, number in (("limit", limit), ("offset", offset)):
             if number is not None and (isinstance(number, bool) or number < 0):
                 raise ValidationError(f"{what} must not be negative", fields=(what,))
-        runs = await self._store.list_runs(filter, limit=limit, offset=offset, before=before)
+        runs = await self._store.list_runs(filter, limit=limit, offset=offset, before=before, after=after)
         return [self.typed(run) for run in runs]
 
     def typed(self, run: Run) -> Run:

@@ -35,6 +35,7 @@ class RunVerbs:
         limit: int | None = None,
         offset: int = 0,
         before: int | None = None,
+        after: int | None = None,
     ) -> list[Run]:
         """Runs that match all of it, newest first.
 
@@ -49,12 +50,18 @@ class RunVerbs:
             limit: At most this many. Default None: all.
             offset: Pass over so many first.
             before: Only runs with a smaller `position`: the last one of the page before.
+            after: Only runs with a larger `position`, the oldest of them: the page before this one;
+                `after=0` gives the oldest of all.
 
         Raises:
             ValidationError: A filter cannot be used.
         """
         return await self.__runs.list(
-            run_filter(status, job_name, labels, where), limit=limit, offset=offset, before=before
+            run_filter(status, job_name, labels, where),
+            limit=limit,
+            offset=offset,
+            before=before,
+            after=after,
         )
 
     async def get_changes(self, *, after: int, limit: int = MOST_LISTED) -> list[Run]:

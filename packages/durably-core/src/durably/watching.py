@@ -1,15 +1,19 @@
 """The verbs of those who look on: explain, and subscribe."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from durably.errors import RunNotFoundError, ValidationError
 from durably.explain import Explanation, explain
 from durably.filters import RunFilter, run_filter
 from durably.following import RunsSubscription, RunSubscription, Subscription, Surroundings
 from durably.models import RunStatus
+from durably.options import instant
+from durably.statistics import Statistics
 from durably.updates import RunsUpdate, RunUpdate
 
 MOST_SHOWN = 100
+MOST_SUMMARISED = 10_000
 
 
 class Watchable:
@@ -31,6 +35,44 @@ class Watchable:
         if facts is None:
             raise RunNotFoundError(run_id)
         return explain(facts, lease_seconds=self.__lease_seconds)
+
+    async def get_statistics(
+        self,
+        *,
+        since: datetime,
+        job_name: str | Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
+        parts: int = 48,
+        cap: int = MOST_SUMMARISED,
+    ) -> Statistics:
+        """How runs ended since an instant: counts by job, durations, and their course in time.
+
+        It costs no more than `cap` runs: of more than that, the newest are looked at.
+
+        Args:
+            since: Only runs that ended at this instant or later (timezone-aware).
+            job_name: One or several; None and empty mean any.
+            labels: All of them must match.
+            where: Only runs that fit this filter too.
+            parts: Into how many parts of equal length the time is divided.
+            cap: How many runs are looked at.
+
+        Raises:
+            ValidationError: A filter, the instant, `parts` or `cap` cannot be used.
+        """
+        begin = instant(since, "since")
+        for name, number in (("parts", parts), ("cap", cap)):
+            if isinstance(number, bool) or number < 1:
+                raise ValidationError(f"{name} must be at least 1", fields=(name,))
+        wanted = run_filter(("completed", "failed", "cancelled"), job_name, labels, where)
+        until, jobs, is_whole = await self.__around.store.endings(wanted, since=begin, parts=parts, cap=cap)
+        return Statistics(
+            since=since,
+            until=datetime.fromtimestamp(until, UTC),
+            jobs=tuple(jobs),
+            is_whole=is_whole,
+        )
 
     def subscribe(
         self, run_id: str, /, *, after: str | None = None, replay: bool = True

@@ -467,9 +467,19 @@ class Store(Watched, Protocol):
         ...
 
     async def list_runs(
-        self, filter: RunFilter, /, *, limit: int | None, offset: int, before: int | None
+        self,
+        filter: RunFilter,
+        /,
+        *,
+        limit: int | None,
+        offset: int = 0,
+        before: int | None = None,
+        after: int | None = None,
     ) -> Sequence[Run]:
-        """Newest first by `position`; `before` keeps to smaller positions (keyset paging)."""
+        """Newest first by `position`; `before` keeps to smaller positions (keyset paging).
+
+        With `after` the page is made of the smallest positions above it, and is still newest first.
+        """
         ...
 
     async def list_changes(self, *, after: int, limit: int) -> Sequence[Run]:

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from durably.filters import RunFilter
 from durably.models import LogEntry, Run, Step, WorkerInfo
+from durably.statistics import JobStatistics
 
 Entry: TypeAlias = Step | LogEntry
 
@@ -92,6 +93,15 @@ class Watched(Protocol):
         """Runs that changed after this number, in the order of their changes.
 
         Without a number, or with one that this store has not reached: the newest runs, newest first.
+        """
+        ...
+
+    async def endings(
+        self, filter: RunFilter, /, *, since: float, parts: int, cap: int
+    ) -> tuple[float, Sequence[JobStatistics], bool]:
+        """How runs ended since this instant: until when, by job, and whether these are all of them.
+
+        At most `cap` runs are looked at, the newest ones.
         """
         ...
 

@@ -21,18 +21,21 @@ MOST_ARMS = 100
 Statement: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
-def compose_list(filter: RunFilter, *, limit: int | None, offset: int, before: int | None) -> Statement:
+def compose_list(
+    filter: RunFilter, *, limit: int | None, offset: int, before: int | None, after: int | None
+) -> Statement:
     """The snapshots of a page; in no promised order."""
     values: dict[str, Value] = {
         "limit": -1 if limit is None else limit,
         "offset": offset,
         "reach": -1 if limit is None else limit + offset,
     }
-    arms = _arms(filter, values, before)
-    chosen = " UNION ALL ".join(f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :reach)" for arm in arms)
+    arms = _arms(filter, values, before=before, after=after)
+    order = "DESC" if after is None else "ASC"
+    chosen = " UNION ALL ".join(f"SELECT * FROM ({arm} ORDER BY 1 {order} LIMIT :reach)" for arm in arms)
     statement = (
         "SELECT snapshot.* FROM "
-        f"(SELECT seq FROM ({chosen}) ORDER BY seq DESC LIMIT :limit OFFSET :offset) AS page "
+        f"(SELECT seq FROM ({chosen}) ORDER BY seq {order} LIMIT :limit OFFSET :offset) AS page "
         "CROSS JOIN durably_snapshots AS snapshot ON snapshot.seq = page.seq"
     )
     return statement, values
@@ -41,7 +44,7 @@ def compose_list(filter: RunFilter, *, limit: int | None, offset: int, before: i
 def compose_count(filter: RunFilter, *, cap: int) -> Statement:
     """How many there are, counting no further than `cap`."""
     values: dict[str, Value] = {"cap": cap}
-    arms = _arms(filter, values, None)
+    arms = _arms(filter, values)
     return f"SELECT count(*) FROM (SELECT * FROM ({' UNION ALL '.join(arms)}) LIMIT :cap)", values
 
 
@@ -64,36 +67,61 @@ def compose_changes(filter: RunFilter, *, after: int, limit: int) -> Statement:
     return statement, values
 
 
-def _arms(filter: RunFilter, values: dict[str, Value], before: int | None) -> list[str]:
+def compose_endings(filter: RunFilter, *, since: float, cap: int) -> Statement:
+    """Job, status, first start and end of runs that ended since an instant: the newest ones, unsorted."""
+    values: dict[str, Value] = {"since": since, "cap": cap}
+    facts = "SELECT run.job_name, run.status, run.started_at, run.completed_at FROM"
+    if filter == RunFilter(status=filter.status):
+        where = _is_one_of("run.status", _bind(values, "status", filter.status))
+        ended = " AND ".join(["run.completed_at >= :since", *where])
+        statement = (
+            f"{facts} durably_runs AS run INDEXED BY durably_runs_ended WHERE run.completed_at IS NOT NULL "
+            f"AND {ended} ORDER BY run.completed_at DESC LIMIT :cap"
+        )
+        return statement, values
+    # Of these, nothing is in the order in which they ended: the newest ones stand for those that ended last.
+    arms = " UNION ALL ".join(
+        f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :cap)" for arm in _arms(filter, values)
+    )
+    statement = (
+        f"{facts} (SELECT seq FROM ({arms}) ORDER BY seq DESC LIMIT :cap) AS page "
+        "CROSS JOIN durably_runs AS run ON run.seq = page.seq WHERE run.completed_at >= :since"
+    )
+    return statement, values
+
+
+def _arms(
+    filter: RunFilter, values: dict[str, Value], *, before: int | None = None, after: int | None = None
+) -> list[str]:
     """Disjoint queries for `seq` that together find what the filter asks for."""
     jobs = _bind(values, "job", filter.job_name)
     statuses = _bind(values, "status", filter.status)
-    if before is not None:
-        values["before"] = before
-    older = [] if before is None else ["run.seq < :before"]
+    bounds = [("< :before", "before", before), ("> :after", "after", after)]
+    values |= {name: number for _, name, number in bounds if number is not None}
+    within = [condition for condition, _, number in bounds if number is not None]
+    place = [f"run.seq {condition}" for condition in within]
     rest = [*_is_one_of("run.job_name", jobs), *_is_one_of("run.status", statuses)]
     if filter.is_nothing:
         return [_arm(_unless_nothing(filter))]
     if filter.labels:
-        return [_label_arm(filter.labels, values, rest, before)]
+        return [_label_arm(filter.labels, values, rest, within)]
     if jobs and len(jobs) * len(statuses or ALL_STATUSES) <= MOST_ARMS:
         wanted = statuses or [f"'{status}'" for status in ALL_STATUSES]
         pairs = product(jobs, wanted)
-        return [_arm([f"run.job_name = {job}", f"run.status = {status}", *older]) for job, status in pairs]
+        return [_arm([f"run.job_name = {job}", f"run.status = {status}", *place]) for job, status in pairs]
     if statuses and not jobs:
-        return [_arm([f"run.status = {status}", *older]) for status in statuses]
-    return [_arm([*older, *rest])]
+        return [_arm([f"run.status = {status}", *place]) for status in statuses]
+    return [_arm([*place, *rest])]
 
 
 def _label_arm(
-    labels: Mapping[str, str], values: dict[str, Value], rest: list[str], before: int | None
+    labels: Mapping[str, str], values: dict[str, Value], rest: list[str], within: list[str]
 ) -> str:
     """Walks through the runs with the first label; the others are looked up for each."""
     (first, content), *others = labels.items()
     values |= {"key": first, "value": content}
     where = ["label.key = :key", "label.value = :value"]
-    if before is not None:
-        where.append("label.run_seq < :before")
+    where += [f"label.run_seq {condition}" for condition in within]
     where += rest
     where += _has_labels(dict(others), values, "run.seq")
     return (

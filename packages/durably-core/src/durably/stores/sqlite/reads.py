@@ -25,10 +25,16 @@ def run_at(session: Session, seq: int) -> Run:
 
 
 def list_runs(
-    session: Session, filter: RunFilter, limit: int | None, offset: int, before: int | None
+    session: Session,
+    filter: RunFilter,
+    *,
+    limit: int | None,
+    offset: int = 0,
+    before: int | None = None,
+    after: int | None = None,
 ) -> Sequence[Run]:
     """A page of runs, the newest first."""
-    statement, values = compose_list(filter, limit=limit, offset=offset, before=before)
+    statement, values = compose_list(filter, limit=limit, offset=offset, before=before, after=after)
     runs = [to_run(row) for row in session.rows(statement, values)]
     # The statement chooses the rows in this order but does not promise to give them so.
     return sorted(runs, key=lambda run: run.position, reverse=True)

@@ -10,6 +10,7 @@ from typing_extensions import override
 from durably.environment import Environment
 from durably.filters import RunFilter
 from durably.models import Durability, Link, LogEntry, Run, Step, WorkerInfo
+from durably.statistics import JobStatistics
 from durably.stores.base import (
     Answer,
     Claimed,
@@ -259,10 +260,19 @@ class SqliteStore(Store):
 
     @override
     async def list_runs(
-        self, filter: RunFilter, /, *, limit: int | None, offset: int, before: int | None
+        self,
+        filter: RunFilter,
+        /,
+        *,
+        limit: int | None,
+        offset: int = 0,
+        before: int | None = None,
+        after: int | None = None,
     ) -> Sequence[Run]:
         return await self.database.read(
-            lambda session: reads.list_runs(session, filter, limit, offset, before)
+            lambda session: reads.list_runs(
+                session, filter, limit=limit, offset=offset, before=before, after=after
+            )
         )
 
     @override
@@ -308,6 +318,12 @@ class SqliteStore(Store):
     @override
     async def survey(self, filter: RunFilter, /, *, after: int | None, limit: int) -> Survey:
         return await self.database.read(lambda session: watching.survey(session, filter, after, limit))
+
+    @override
+    async def endings(
+        self, filter: RunFilter, /, *, since: float, parts: int, cap: int
+    ) -> tuple[float, Sequence[JobStatistics], bool]:
+        return await self.database.read(lambda session: watching.endings(session, filter, since, parts, cap))
 
     @override
     async def facts(self, run_id: str, /) -> Facts | None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from durably.filters import RunFilter
 from durably.models import TERMINAL_STATUSES, Run, WorkerInfo
+from durably.statistics import JobStatistics, summarise
 from durably.stores.sqlite.crashes import DEATHS_OF_A_SUSPECT
 from durably.stores.sqlite.keys import key_of, waited_for
-from durably.stores.sqlite.listing import compose_changes
+from durably.stores.sqlite.listing import compose_changes, compose_endings
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import attempts_of, get_run, list_logs, list_runs, list_workers, run_at
 from durably.stores.sqlite.rows import instant, maybe_instant, to_run, to_step
@@ -49,12 +50,22 @@ def survey(session: Session, filter: RunFilter, after: int | None, limit: int) -
     with session.snapshot():
         present = session.last_change()
         if after is None or after > present:
-            newest = list_runs(session, filter, limit, 0, None)
+            newest = list_runs(session, filter, limit=limit)
             return Survey(runs=newest, change=present, is_present=True)
         statement, values = compose_changes(filter, after=after, limit=limit)
         runs = sorted((to_run(row) for row in session.rows(statement, values)), key=lambda run: run.change)
         reached = runs[-1].change if len(runs) == limit else present
         return Survey(runs=runs, change=reached, is_present=False)
+
+
+def endings(
+    session: Session, filter: RunFilter, since: float, parts: int, cap: int
+) -> tuple[float, Sequence[JobStatistics], bool]:
+    """How runs ended since an instant, by job."""
+    until = session.now
+    statement, values = compose_endings(filter, since=since, cap=cap)
+    rows = session.rows(statement, values)
+    return until, summarise(map(tuple, rows), since=since, until=until, parts=parts), len(rows) < cap
 
 
 def facts(session: Session, run_id: str) -> Facts | None:
