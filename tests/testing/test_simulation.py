@@ -59,6 +59,13 @@ def test_a_killed_worker_is_replaced_and_the_run_resumes_from_its_last_checkpoin
     assert before.struck == (f"{calm.words[at].process} killed before the checkpoint of step 'ship'",)
 
 
+def test_whoever_dies_right_after_a_long_sleep_is_replaced_in_time() -> None:
+    report = crash_at_every_step(order, Order(amount=3), kinds=(), turns=True)
+
+    report.verify()
+    assert report.cases > 100
+
+
 def test_a_zombie_that_wakes_after_its_lease_does_no_harm() -> None:
     calm = simulate(order, Order(amount=3))
     for word in calm.words:

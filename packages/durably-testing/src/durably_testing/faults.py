@@ -14,7 +14,10 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 from durably_testing.errors import ReplayTokenError
 
-Kind: TypeAlias = Literal["kill", "pause", "error", "busy", "full", "hang", "skew"]
+ProcessKind: TypeAlias = Literal["kill", "pause", "skew"]
+"""What happens to a process, whatever it is doing."""
+
+Kind: TypeAlias = Literal[ProcessKind, "error", "busy", "full", "hang"]
 """What happens:
 
 - `kill`: the process is dead, as by SIGKILL; another one takes its place a second later.

@@ -5,19 +5,19 @@ import gc
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Thread
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast
 
 from typing_extensions import Unpack
 
-from durably import Event, JobDefinition, JobHandle, LogEntry, Run, RunError, RunStatus, Step
+from durably import Durably, Event, JobDefinition, JobHandle, LogEntry, Run, RunError, RunStatus, Step
 from durably_testing.boundary import Word
 from durably_testing.effects import EffectLedger
 from durably_testing.errors import PromiseBroken
 from durably_testing.faults import Fault, Plan, Setting, in_order
-from durably_testing.world import Meanwhile, World
+from durably_testing.world import HORIZON, Meanwhile, World
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -26,8 +26,6 @@ T = TypeVar("T")
 AnyJob: TypeAlias = JobDefinition[In, Out] | JobHandle[In, Out]
 """A job, as it was defined or as an instance knows it."""
 
-HORIZON = 7200.0
-"""Virtual seconds without any news after which whatever has not ended is stuck."""
 LINES_SHOWN = 25
 
 
@@ -171,15 +169,14 @@ def simulate(
     def tell() -> SimulatedRun[In, Out]:
         world = World(
             [definition, *others],
-            setting,
             effects=effects if effects is not None else EffectLedger(),
+            plan=setting.plan,
+            seed=setting.seed,
             horizon=scene.get("horizon", HORIZON),
             is_deterministic=scene.get("deterministic", True),
         )
         try:
-            return world.loop.run_until_complete(
-                _tell(world, definition, input, setting, scene.get("meanwhile"))
-            )
+            return _tell(world, definition, input, setting, scene.get("meanwhile"))
         finally:
             world.end()
 
@@ -187,19 +184,20 @@ def simulate(
         return _outside_of_loops(tell)
 
 
-async def _tell(
+def _tell(
     world: World,
     definition: JobDefinition[In, Out],
     input: In,
     setting: Setting,
     meanwhile: Meanwhile | None,
 ) -> SimulatedRun[In, Out]:
-    await world.begin()
-    handle = world.client.register(definition)
-    triggered = await handle.trigger(input)
-    await world.play(triggered.id, meanwhile)
-    run, steps, logs = await world.look_at(triggered.id)
-    (row,) = world.connection.execute("SELECT input FROM durably_runs WHERE id = ?", (triggered.id,))
+    for _ in range(setting.workers):
+        world.start_worker()
+    run_id = world.do(world.client.register(definition).trigger(input)).id
+    world.rest(None if meanwhile is None else partial(meanwhile, world.client, run_id))
+    world.testify()
+    run, steps, logs = world.do(_look_at(world.client, run_id))
+    (row,) = world.connection.execute("SELECT input FROM durably_runs WHERE id = ?", (run_id,))
     return SimulatedRun(
         job_name=definition.name,
         input=input,
@@ -210,12 +208,19 @@ async def _tell(
         effects=world.effects.counts(),
         struck=tuple(world.struck),
         setting=setting,
-        violations=tuple(world.witness.violations),
+        violations=tuple(world.violations()),
         trace=tuple(world.witness.trace),
         words=tuple(world.words),
         turns=world.turns,
         token=setting.token(definition.name, str(row[0])),
     )
+
+
+async def _look_at(durably: Durably, run_id: str) -> tuple[Run, Sequence[Step], Sequence[LogEntry]]:
+    run = await durably.get_run(run_id)
+    if run is None:
+        raise LookupError(f"run {run_id} is gone")
+    return run, await durably.get_steps(run_id), await durably.get_logs(run_id)
 
 
 @contextmanager
@@ -235,8 +240,7 @@ def _outside_of_loops(call: Callable[[], T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        # In a context of its own, as a program is.
-        return Context().run(call)
+        return call()
     future: Future[T] = Future()
 
     def work() -> None:

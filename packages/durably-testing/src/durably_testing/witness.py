@@ -47,7 +47,6 @@ class Witness:
         connection: The history's database, to look at beside the engine.
         effects: Where the bodies of steps are counted.
         now: Answers the virtual instant, in seconds since the beginning.
-        has_skew: Whether clocks may jump: a lease may then be taken over before its owner thinks so.
         is_deterministic: Whether each checkpoint must be used by the execution that completes a run.
     """
 
@@ -57,16 +56,16 @@ class Witness:
         effects: EffectLedger,
         now: Callable[[], float],
         *,
-        has_skew: bool,
         is_deterministic: bool,
     ) -> None:
         self.violations: list[str] = []
         self.events: list[RunEvent] = []
         self.trace: list[str] = []
+        self.has_skew: bool = False
+        """Whether a clock has jumped: a lease may then be taken over before its owner thinks so."""
         self._connection = connection
         self._effects = effects
         self._now = now
-        self._has_skew = has_skew
         self._is_deterministic = is_deterministic
         self._generations: dict[str, int] = {}
         self._triggered: set[str] = set()
@@ -180,7 +179,7 @@ class Witness:
 
     def _started(self, process: Process, event: StepStarted) -> None:
         found = self._one(_STEP, (event.run_id, event.step_name))
-        if found in {"completed", "failed"} and not self._has_skew:
+        if found in {"completed", "failed"} and not self.has_skew:
             self.accuse(
                 f"{process.name} executes step {event.step_name!r} although its checkpoint ({found}) is committed"
             )

@@ -1,17 +1,14 @@
 """One history: the real engine and the real store under simulated time, with faults from a plan."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextvars import Context
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from durably import (
     Durably,
     JobDefinition,
-    LogEntry,
-    Run,
-    Step,
     StoreBusyError,
     StoreError,
     StoreFullError,
@@ -22,17 +19,21 @@ from durably_testing.boundary import Word, about, guarded, has_moved, never
 from durably_testing.database import SharedConnection, borrow_database, give_back
 from durably_testing.effects import EffectLedger
 from durably_testing.environment import EPOCH, SimEnvironment
-from durably_testing.faults import Fault, Moment, Setting
+from durably_testing.faults import Fault, Moment, Plan, ProcessKind
 from durably_testing.loop import SimLoop
 from durably_testing.oracle import violations
 from durably_testing.processes import Process, current_process
 from durably_testing.realworld import guard_the_real_world
 from durably_testing.witness import Witness
 
+T = TypeVar("T")
+
 Meanwhile: TypeAlias = Callable[[Durably, str], Awaitable[object]]
 """What the outside does while a run is executed: called with an instance that no fault strikes, and
 the run's id."""
 
+HORIZON = 7200.0
+"""Virtual seconds without any news after which whatever has not ended is stuck."""
 LEASE = 12.0
 HEARTBEAT = 5.0
 POLLING = 60.0
@@ -56,12 +57,13 @@ _NEXT = "SELECT min(timer_at) FROM durably_runs WHERE timer_at IS NOT NULL"
 
 
 class World:
-    """Everything that exists in one history.
+    """Everything that exists in one history. Time passes in it while somebody calls `do` or `rest`.
 
     Args:
-        jobs: What the workers know.
-        setting: The plan, the number of workers and the seed.
-        effects: The ledger.
+        jobs: What the programs know.
+        effects: The ledger; it is cleared.
+        plan: Faults that strike at their points.
+        seed: Decides the store's latencies, jitter and ids.
         horizon: Virtual seconds without any news after which whatever has not ended is stuck.
         is_deterministic: Whether jobs must use every checkpoint they left.
     """
@@ -69,29 +71,30 @@ class World:
     def __init__(
         self,
         jobs: Iterable[JobDefinition[Any, Any]],
-        setting: Setting,
         *,
         effects: EffectLedger,
-        horizon: float,
-        is_deterministic: bool,
+        plan: Plan = (),
+        seed: int = 0,
+        horizon: float = HORIZON,
+        is_deterministic: bool = True,
     ) -> None:
         guard_the_real_world()
         self._jobs = tuple(jobs)
-        self._setting = setting
+        self._random = Random(seed)
         self._horizon = horizon
-        self._random = Random(setting.seed)
-        self._by_word = {(fault.at, fault.moment): fault for fault in setting.plan}
+        self._by_word = {(fault.at, fault.moment): fault for fault in plan}
         self._processes: list[Process] = []
-        self._listeners: dict[str, Callable[[], None]] = {}
-        self._rung: set[str] = set()
+        self._instances: dict[Process, Durably] = {}
+        self._listeners: dict[Process, Callable[[], None]] = {}
+        self._rung: set[Process] = set()
         self._turns = 0
+        self._made = 0
         self._pending = 0
         self._pending_until = 0.0
         self._moved_at = 0.0
         self._lives: list[asyncio.Task[None]] = []
         self._script: asyncio.Task[object] | None = None
-        self._over: asyncio.Event = asyncio.Event()
-        self._outside: Context = Context()
+        self._over: asyncio.Event | None = None
         self.connection: SharedConnection = borrow_database()
         self.loop: SimLoop = SimLoop(turning=self._turning, asleep=self._asleep)
         self.words: list[Word] = []
@@ -99,66 +102,44 @@ class World:
         self.effects: EffectLedger = effects
         effects.clear()
         self.witness: Witness = Witness(
-            self.connection,
-            effects,
-            self.loop.time,
-            has_skew=any(fault.kind == "skew" for fault in setting.plan),
-            is_deterministic=is_deterministic,
+            self.connection, effects, self.loop.time, is_deterministic=is_deterministic
         )
-        self.client: Durably
+        self._outside: Process = self._process("client", is_immune=True)
+        self.client: Durably = self.do(self._connected())
+        """An instance without a worker, which no fault strikes."""
 
     @property
     def turns(self) -> int:
         """How many turns the workers have taken."""
         return self._turns
 
+    @property
+    def workers(self) -> Sequence[Process]:
+        """The workers that live, the oldest first."""
+        return [process for process in self._processes if not (process.is_dead or process.is_immune)]
+
     # Its life
 
-    async def begin(self) -> None:
-        """Start the client and the workers."""
-        self._outside = copy_context()
-        client = self._process("client", is_immune=True)
-        # The client's calls are made by this task, which from here on belongs to it.
-        current_process.set(client)
-        self.client = self._instance(client, worker=False)
-        await self.client.start()
-        for number in range(self._setting.workers):
-            self._start_worker(f"worker-{number + 1}")
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have the outside do something, with the client; the world goes on until it is done."""
+        return self.loop.run_until_complete(self._spawn(self._outside, work))
 
-    async def play(self, run_id: str, meanwhile: Meanwhile | None) -> None:
-        """Let the history go on until every run has ended and every zombie has shown itself."""
-        if meanwhile is not None:
-            self._script = self.loop.create_task(_done(meanwhile(self.client, run_id)))
-            self._script.add_done_callback(lambda _: self._look())
-        self._look()
-        await self._over.wait()
-        if self._script is not None:
-            if not self._script.done():
-                self.witness.accuse("what happens meanwhile has not come to its end")
-                self._script.cancel()
-            elif (error := self._script.exception()) is not None:
-                raise error
-        await asyncio.sleep(max(0.0, self._pending_until - self.loop.time()) + AFTERGLOW)
-        await self._testify()
+    def rest(self, meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Let time pass until every run has ended and every zombie has shown itself, or nothing comes any more.
 
-    async def _testify(self) -> None:
-        for run in await self.client.get_runs(limit=1000):
-            if not run.is_terminal:
-                reason = await self.client.explain(run.id)
-                self.witness.accuse(f"run {run.id} of {run.job_name} never ended: {reason}")
-        self.witness.testify()
-        for text in violations(self.connection):
-            self.witness.accuse(text)
-        for process in self._processes:
-            for text in dict.fromkeys(process.accusations):
-                self.witness.accuse(text)
+        Args:
+            meanwhile: What the outside does; its end is waited for too.
+        """
+        self.do(self._rest(meanwhile))
 
-    async def look_at(self, run_id: str) -> tuple[Run, Sequence[Step], Sequence[LogEntry]]:
-        """The run as it stands, with its steps and its log."""
-        run = await self.client.get_run(run_id)
-        if run is None:
-            raise LookupError(f"run {run_id} is gone")
-        return run, await self.client.get_steps(run_id), await self.client.get_logs(run_id)
+    def testify(self) -> None:
+        """Demand that every run has ended, and that everything acknowledged is there."""
+        self.do(self._testify())
+
+    def violations(self) -> Sequence[str]:
+        """Which promises have been broken until now."""
+        accusations = [text for process in self._processes for text in dict.fromkeys(process.accusations)]
+        return [*self.witness.violations, *violations(self.connection), *accusations]
 
     def end(self) -> None:
         """Let everybody die, and close what is left."""
@@ -167,12 +148,84 @@ class World:
         self.loop.end()
         give_back(self.connection)
 
+    async def _rest(self, meanwhile: Callable[[], Awaitable[object]] | None) -> None:
+        over = self._over = asyncio.Event()
+        self._moved_at = self.loop.time()
+        if meanwhile is not None:
+            self._script = self.loop.create_task(_done(meanwhile))
+            self._script.add_done_callback(lambda _: self._look())
+        self._look()
+        await over.wait()
+        if self._script is not None:
+            if not self._script.done():
+                self.witness.accuse("what happens meanwhile has not come to its end")
+                self._script.cancel()
+            elif (error := self._script.exception()) is not None:
+                raise error
+        await asyncio.sleep(max(0.0, self._pending_until - self.loop.time()) + AFTERGLOW)
+        self._over = None
+
+    async def _testify(self) -> None:
+        for run in await self.client.get_runs(status=("pending", "running", "waiting")):
+            reason = await self.client.explain(run.id)
+            self.witness.accuse(f"run {run.id} of {run.job_name} never ended: {reason}")
+        self.witness.testify()
+
     # Processes
+
+    def start_worker(self) -> None:
+        """Start another worker. Should it be killed, another one takes its place a second later."""
+        self._made += 1
+        self._start(f"worker-{self._made}")
+
+    def stop_worker(self, process: Process, *, drain: float) -> None:
+        """Have a worker end by itself, as by SIGTERM; what has not ended after `drain` seconds it hands back."""
+        self.witness.note(process.name, "is to stop")
+        durably = self._instances.pop(process, None)
+        if durably is None:
+            # Nobody heeds the signal yet.
+            process.kill()
+        else:
+            self._lives.append(self._spawn(process, _leave(process, durably, drain)))
+
+    def deploy(self, jobs: Iterable[JobDefinition[Any, Any]], *, drain: float) -> None:
+        """Replace all workers, and the client, by ones that know these jobs; they are there before the old ones end."""
+        self._jobs = tuple(jobs)
+        for process in self.workers:
+            self._start(f"{process.name}'")
+            self.stop_worker(process, drain=drain)
+        self.do(self.client.close())
+        self.client = self.do(self._connected())
+
+    def strike(self, process: Process, kind: ProcessKind, seconds: float = 0.0) -> None:
+        """Kill a process, or pause it for so many seconds, or let its clock jump by them."""
+        match kind:
+            case "kill":
+                process.kill()
+                self._later(RESTART, lambda: self._start(f"{process.name}'"))
+            case "pause":
+                process.pause()
+                self._later(seconds, process.resume)
+            case "skew":
+                process.skew += seconds
+                self.witness.has_skew = True
 
     def _process(self, name: str, *, is_immune: bool = False) -> Process:
         process = Process(name, 1000 + len(self._processes), is_immune=is_immune)
         self._processes.append(process)
         return process
+
+    async def _connected(self) -> Durably:
+        client = self._instance(self._outside, worker=False)
+        await client.start()
+        return client
+
+    def _start(self, name: str) -> None:
+        process = self._process(name)
+        self._lives.append(self._spawn(process, self._live(process)))
+
+    def _spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        return self.loop.create_task(work, context=_context_of(process))
 
     def _instance(self, process: Process, *, worker: bool) -> Durably:
         environment = SimEnvironment(process, self._random, self._latency)
@@ -189,12 +242,6 @@ class World:
         self.witness.listen(durably, process)
         return durably
 
-    def _start_worker(self, name: str) -> None:
-        process = self._process(name)
-        context = self._outside.copy()
-        context.run(current_process.set, process)
-        self._lives.append(self.loop.create_task(self._live(process), context=context))
-
     async def _live(self, process: Process) -> None:
         durably = self._instance(process, worker=True)
         try:
@@ -202,12 +249,9 @@ class World:
         except StoreError:
             # A program that cannot start ends, and its supervisor starts it again.
             self.witness.note(process.name, "could not start")
-            process.kill()
-            self._replace(process)
+            self.strike(process, "kill")
+        self._instances[process] = durably
         await never()
-
-    def _replace(self, process: Process) -> None:
-        self._later(RESTART, lambda: self._start_worker(f"{process.name}'"))
 
     def _later(self, seconds: float, call: Callable[[], object]) -> None:
         """Have the world do something, whatever becomes of the process that is executing now."""
@@ -218,7 +262,7 @@ class World:
             self._pending -= 1
             call()
 
-        self.loop.call_later(seconds, happen, context=self._outside)
+        self.loop.call_later(seconds, happen, context=Context())
 
     # What happens to them
 
@@ -230,7 +274,7 @@ class World:
         self.words.append(word)
         if len(self.words) > MOST_WORDS:
             self.witness.accuse(f"{MOST_WORDS:,} words to the store, and no end")
-            self._over.set()
+            self._finish()
         self.witness.said(process, word, args)
         await self._strike(process, word, "before")
         return word
@@ -249,22 +293,19 @@ class World:
 
     def watches(self, process: Process, changed: Callable[[], None]) -> None:
         """A process wants to be told when another one has written something."""
-        self._listeners[process.name] = changed
+        self._listeners[process] = changed
 
     def _ring(self, writer: Process) -> None:
-        for process in self._processes:
-            changed = self._listeners.get(process.name)
-            if changed is None or process is writer or process.is_dead or process.name in self._rung:
+        for process, changed in self._listeners.items():
+            if process is writer or process.is_dead or process in self._rung:
                 continue
-            self._rung.add(process.name)
-            context = self._outside.copy()
-            context.run(current_process.set, process)
+            self._rung.add(process)
 
-            def ring(name: str = process.name, changed: Callable[[], None] = changed) -> None:
-                self._rung.discard(name)
+            def ring(process: Process = process, changed: Callable[[], None] = changed) -> None:
+                self._rung.discard(process)
                 changed()
 
-            self.loop.call_later(NEWS, ring, context=context)
+            self.loop.call_later(NEWS, ring, context=_context_of(process))
 
     async def _strike(self, process: Process, word: Word, moment: Moment) -> None:
         fault = self._by_word.pop((word.number, moment), None)
@@ -273,7 +314,7 @@ class World:
         self._tell(process, fault.words(word.about))
         match fault.kind:
             case "kill" | "pause" | "skew":
-                self._stop(process, fault)
+                self.strike(process, fault.kind, fault.seconds)
                 if process.is_dead:
                     await never()
                 await asyncio.sleep(0)
@@ -289,19 +330,12 @@ class World:
     def _turning(self, process: Process) -> None:
         fault = self._by_word.pop((self._turns, "turn"), None)
         self._turns += 1
-        if fault is not None:
-            self._tell(process, fault.words(""))
-            self._stop(process, fault)
-
-    def _stop(self, process: Process, fault: Fault) -> None:
-        if fault.kind == "kill":
-            process.kill()
-            self._replace(process)
-        elif fault.kind == "pause":
-            process.pause()
-            self._later(fault.seconds, process.resume)
-        else:
-            process.skew += fault.seconds
+        match fault:
+            case Fault(kind="kill" | "pause" | "skew" as kind):
+                self._tell(process, fault.words(""))
+                self.strike(process, kind, fault.seconds)
+            case _:
+                pass
 
     def _tell(self, process: Process, words: str) -> None:
         self.struck.append(f"{process.name} {words}")
@@ -314,7 +348,11 @@ class World:
 
     def _look(self) -> None:
         is_done = self._script is None or self._script.done()
-        if is_done and self.connection.execute(_UNFINISHED).fetchone() is None:
+        if self._over and is_done and self.connection.execute(_UNFINISHED).fetchone() is None:
+            self._over.set()
+
+    def _finish(self) -> None:
+        if self._over:
             self._over.set()
 
     def _asleep(self, seconds: float) -> float:
@@ -323,15 +361,20 @@ class World:
             return seconds
         # Whoever ended the last run may have died of it, and told nobody.
         self._look()
-        if self._pending or self._over.is_set():
+        if self._pending or (self._over and self._over.is_set()):
             return seconds
         now = self.loop.time()
         is_active = self.connection.execute(_ACTIVE).fetchone() is not None
-        events = () if is_active else (self._next_due(), self.loop.next_immune_timer())
+        due_at = None if is_active else self._next_due()
+        events = () if is_active else (due_at, self.loop.next_immune_timer())
         coming = [instant for instant in events if instant is not None]
         if now - self._moved_at > (self._horizon if is_active or coming else SWEEPS):
-            self._over.set()
-        return max(seconds, min(coming) - now) if coming else seconds
+            self._finish()
+        jump = max(seconds, min(coming) - now) if coming else seconds
+        if due_at is not None and now < due_at <= now + jump:
+            # Nobody was idle: there was nothing to do until here.
+            self._moved_at = due_at
+        return jump
 
     def _next_due(self) -> float | None:
         """When the next run falls due, on the loop's clock."""
@@ -339,5 +382,19 @@ class World:
         return None if due_at is None else due_at - EPOCH
 
 
-async def _done(work: Awaitable[object]) -> object:
-    return await work
+def _context_of(process: Process) -> Context:
+    context = Context()
+    context.run(current_process.set, process)
+    return context
+
+
+async def _done(work: Callable[[], Awaitable[object]]) -> object:
+    return await work()
+
+
+async def _leave(process: Process, durably: Durably, drain: float) -> None:
+    try:
+        await durably.stop(drain=drain)
+        await durably.close()
+    finally:
+        process.kill()
