@@ -11,6 +11,7 @@ from durably.errors import StepFailed, StepTimeoutError
 from durably.events import StepCancelled, StepCompleted, StepFailedEvent, StepRetried, StepStarted
 from durably.execution import CurrentStep, Execution, current_step
 from durably.failures import describe
+from durably.models import StepKind
 from durably.policies import Policy
 from durably.retries import wait_before_next
 from durably.stores.base import StepRecord
@@ -27,7 +28,12 @@ class Attempts:
         self._waiting = waiting
 
     async def perform(
-        self, name: str, body: Callable[[], object], codec: Codec[object], policy: Policy | None = None
+        self,
+        name: str,
+        body: Callable[[], object],
+        codec: Codec[object],
+        policy: Policy | None = None,
+        kind: StepKind = "run",
     ) -> object:
         """Execute the body and commit what came of it.
 
@@ -45,7 +51,7 @@ class Attempts:
             earlier = execution.left_running(name)
             if earlier is not None and earlier.wake_at is not None:
                 await self._waiting.back_off(earlier)
-            started = execution.begin(name)
+            started = execution.begin(name, kind)
             current = CurrentStep(execution, name, started.attempt)
             token = current_step.set(current)
             execution.body_begins(task)

@@ -11,6 +11,7 @@ from durably.errors import (
     DuplicateStepError,
     NestedStepError,
     SignalTimeout,
+    StepChangedError,
     StepFailed,
     StepOutsideRunError,
 )
@@ -138,14 +139,20 @@ class Execution(Tenure):
         if step is not None and step.execution is self:
             raise NestedStepError(name, step.name)
 
-    async def recall(self, name: str) -> StepRecord | None:
+    async def recall(self, name: str, kind: StepKind = "run") -> StepRecord | None:
         """The step's checkpoint, if it has one.
 
         Raises:
             StepFailed: The checkpoint is a failure.
+            StepChangedError: What is stored under the name is of another kind.
         """
         known = self._steps.get(name)
-        if known is None or known.status == "running":
+        if known is None:
+            return None
+        if known.kind != kind:
+            self._supersede(known, kind)
+            return None
+        if known.status == "running":
             return None
         self._unused.discard(name)
         if self._engine.bus.wants("step:replay"):
@@ -153,6 +160,16 @@ class Execution(Tenure):
         if known.error is None:
             return known
         raise await self.told(known)
+
+    def _supersede(self, known: StepRecord, kind: StepKind) -> None:
+        """Forget a body that was begun, and came to nothing, under a name that is something else now.
+
+        Raises:
+            StepChangedError: It is a checkpoint, or a wait: with a deadline or a child of its own.
+        """
+        if known.status != "running" or known.kind not in {"run", "map"}:
+            raise StepChangedError(known.name, stored=known.kind, called=kind)
+        del self._steps[known.name]
 
     async def told(self, failed: StepRecord) -> StepFailed:
         """What the job is told of a failed step that it meets again."""
@@ -305,6 +322,7 @@ class Execution(Tenure):
                 completed_at=completed_at,
                 result_json=result_json,
                 error=error,
+                kind=started.kind,
             )
             return self._engine.store.save_step(self.lease, record, notes)
 

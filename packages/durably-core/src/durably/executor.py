@@ -86,7 +86,7 @@ class Executor:
     async def _body(self, execution: Execution, job: AnyJob, step: DurableStepContext) -> object:
         current_execution.set(execution)
         run = execution.run
-        input = job.input_codec.decode(run.input_json, what=f"the stored input of run {run.id}")
+        input = job.input_codec.decode(run.input_json, what=f"the input of run {run.id}")
         output = await job.function(step, input, **self._engine.resources.given(job))
         text, _ = job.output_codec.encode(
             output,

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from typing_extensions import TypeVar
 
 RunStatus: TypeAlias = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
-StepKind: TypeAlias = Literal["run", "sleep", "signal", "child", "spawn"]
-"""A body that is executed, or what a run waits for."""
+StepKind: TypeAlias = Literal["run", "map", "sleep", "signal", "child", "spawn"]
+"""A body that is executed, the list of a map's keys, or what a run waits for."""
 StepStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
 Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
 Coalesce: TypeAlias = Literal["skip", "replace", "reject"]

@@ -85,6 +85,7 @@ def _save(session: Session, lease: Lease, step: StepRecord) -> bool:
             "completed_at": step.completed_at,
             "error": error,
             "result": step.result_json,
+            "kind": step.kind,
         },
     )
     return written.rowcount > 0

@@ -3,9 +3,9 @@
 -- :name save_step
 -- One statement and no read: no row changed means refused. It moves no index of durably_runs.
 INSERT INTO durably_steps (
-  run_seq, name, status, position, attempt, sequence, started_at, completed_at, error, result
+  run_seq, name, status, position, attempt, sequence, started_at, completed_at, error, result, kind
 )
-SELECT seq, :name, :status, :position, :attempt, :sequence, :started_at, :completed_at, :error, :result
+SELECT seq, :name, :status, :position, :attempt, :sequence, :started_at, :completed_at, :error, :result, :kind
 FROM durably_runs WHERE id = :run_id AND status = 'running' AND lease_generation = :generation
 ON CONFLICT (run_seq, name) DO UPDATE SET
   status = excluded.status,
@@ -16,6 +16,7 @@ ON CONFLICT (run_seq, name) DO UPDATE SET
   completed_at = excluded.completed_at,
   error = excluded.error,
   result = excluded.result,
+  kind = excluded.kind,
   wake_at = NULL
 -- A mark that comes late must not hide an attempt that failed since.
 WHERE durably_steps.status NOT IN ('completed', 'failed') AND durably_steps.sequence <= excluded.sequence;
