@@ -9,17 +9,25 @@ from durably_testing.errors import (
     ReplayTokenError,
     SimulationError,
 )
+from durably_testing.evidence import Doing, Kill, KillMoment, note_effect
 from durably_testing.faults import Fault, Kind, Moment, Plan
+from durably_testing.killing import KillLoop
 from durably_testing.oracle import invariant_triggers, violations
 from durably_testing.reachability import reached, sometimes
 from durably_testing.simulation import Scene, SimulatedRun, simulate
 from durably_testing.strategies import crash_plans, inputs_for
 from durably_testing.survival import survives_crashes
+from durably_testing.warden import KillLoopError
 
 __all__ = [
+    "Doing",
     "EffectLedger",
     "Failure",
     "Fault",
+    "Kill",
+    "KillLoop",
+    "KillLoopError",
+    "KillMoment",
     "Kind",
     "Moment",
     "NothingTestedError",
@@ -35,6 +43,7 @@ __all__ = [
     "crash_plans",
     "inputs_for",
     "invariant_triggers",
+    "note_effect",
     "reached",
     "simulate",
     "sometimes",
