@@ -150,7 +150,9 @@ class Attempts:
         duration = await self._execution.save_failure(started, failure)
         about = self._execution.about(started)
         self._engine.bus.publish(StepFailedEvent(**about, error=failure, duration=duration))
-        return StepFailed(started.name, failure.type, failure.message, started.attempt)
+        return StepFailed(
+            started.name, failure.type, failure.message, started.attempt, traceback=failure.traceback
+        )
 
     async def _fail_for_now(self, started: StepRecord, error: Exception, failures: int, delay: float) -> None:
         """Commit a failure that is followed by another attempt."""

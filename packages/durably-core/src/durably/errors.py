@@ -264,12 +264,16 @@ class StepFailed(DurablyError):  # noqa: N818 - it is what happened, as in the f
     `__cause__` is the original exception, on the execution in which it happened only.
     """
 
-    def __init__(self, step_name: str, error_type: str, message: str, attempts: int) -> None:
+    def __init__(
+        self, step_name: str, error_type: str, message: str, attempts: int, *, traceback: str | None = None
+    ) -> None:
         super().__init__(f"step {step_name!r} failed: {error_type}: {message}")
         self.step_name = step_name
         self.error_type = error_type
         self.message = message
         self.attempts = attempts
+        self.traceback = traceback
+        """The original exception's, as it was recorded."""
 
 
 class SignalTimeout(StepFailed):

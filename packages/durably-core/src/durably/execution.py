@@ -179,7 +179,7 @@ class Execution(Tenure):
         await self._engine.environment.sleep(0)
         self._failures[failed.name] = (begun, self.journal.number())
         kind = SignalTimeout if failed.kind == "signal" else StepFailed
-        return kind(failed.name, error.type, error.message, failed.attempt)
+        return kind(failed.name, error.type, error.message, failed.attempt, traceback=error.traceback)
 
     def failed_beside(self, names: Sequence[str]) -> tuple[str, ...]:
         """These failed steps, and those that failed in parallel with one of them.

@@ -37,6 +37,8 @@ class SimulatedRun(Generic[In, Out]):
     input: In
     run: Run[In, Out]
     """As it stands at the end."""
+    runs: Sequence[Run]
+    """All runs of the history, the newest first: this one, its children, what was triggered meanwhile."""
     steps: Sequence[Step]
     logs: Sequence[LogEntry]
     events: Sequence[Event] = field(repr=False)
@@ -202,6 +204,7 @@ def _tell(
         job_name=definition.name,
         input=input,
         run=cast("Run[In, Out]", run),
+        runs=world.do(world.client.get_runs(limit=1000)),
         steps=steps,
         logs=logs,
         events=tuple(world.witness.events),
