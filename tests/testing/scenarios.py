@@ -202,7 +202,7 @@ async def shapes(step: StepContext, input: Plan) -> str:
         return (1, 2)
 
     typed = await step.run("typed", make)
-    loose = await step.run("loose", untyped)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    loose = await step.run("loose", untyped)
     await step.run("more", double, 1)
     return f"{typed!r} {loose!r}"
 
