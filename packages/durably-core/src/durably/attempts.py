@@ -52,7 +52,7 @@ class Attempts:
             if earlier is not None and earlier.wake_at is not None:
                 await self._waiting.back_off(earlier)
             started = execution.begin(name, kind)
-            current = CurrentStep(execution, name, started.attempt)
+            current = CurrentStep(execution, started, None if earlier is None else earlier.cursor_json)
             token = current_step.set(current)
             execution.body_begins(task)
             try:
@@ -78,7 +78,7 @@ class Attempts:
                     delay, reason = self._delay(policy, error, failures)
                     if delay is None:
                         raise await self._fail(started, reason) from reason
-                    await self._fail_for_now(started, error, failures, delay)
+                    await self._fail_for_now(current, error, failures, delay)
                 else:
                     await self._complete(started, text, value)
                     return value
@@ -154,8 +154,9 @@ class Attempts:
             started.name, failure.type, failure.message, started.attempt, traceback=failure.traceback
         )
 
-    async def _fail_for_now(self, started: StepRecord, error: Exception, failures: int, delay: float) -> None:
+    async def _fail_for_now(self, step: CurrentStep, error: Exception, failures: int, delay: float) -> None:
         """Commit a failure that is followed by another attempt."""
+        started = replace(step.started, cursor_json=step.cursor_json)
         failure = describe(error)
         now = self._engine.environment.now()
         # Its mark, written after this, would hide when the next attempt is due.

@@ -13,13 +13,13 @@ from durably.attempts import Attempts
 from durably.codec import Codec, codec_for
 from durably.environment import Environment
 from durably.errors import PayloadTooLargeError, StepError, ValidationError
-from durably.execution import Execution, current_step
+from durably.execution import CurrentStep, Execution, current_step
 from durably.jobs import AnyJob
 from durably.mapping import KEYS, Items, execute
 from durably.models import LogEntry, LogLevel, Progress, Seconds, StepKind
 from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
 from durably.policies import Policy
-from durably.steps import Invocable, StepContext, StepLog
+from durably.steps import Invocable, StepContext, StepLog, outside_a_step
 from durably.stores.base import NewRun, StepRecord
 from durably.tenure import Engine
 from durably.waiting import Waiting
@@ -251,6 +251,32 @@ class DurableStepContext(StepContext):
             raise ValidationError("progress takes finite numbers: current, and total or None")
         if not (self._execution.is_replaying and current_step.get() is None):
             self._execution.journal.progress(Progress(current=current, total=total, message=message))
+
+    @override
+    def save_cursor(self, value: object, /) -> None:
+        step = self._current("save_cursor")
+        self.raise_if_cancelled()
+        what = f"the cursor of step {step.name!r}"
+        text, _ = codec_for(type(value)).encode(value, what=what, limit=self._limits.payload_bytes)
+        if text != step.cursor_json:
+            step.cursor_json = text
+            self._execution.journal.cursor(step.started, text)
+
+    @override
+    def cursor(self, type_: type[T], /) -> T | None:
+        step = self._current("cursor")
+        text = step.cursor_json
+        return (
+            None if text is None else codec_for(type_).decode(text, what=f"the cursor of step {step.name!r}")
+        )
+
+    def _current(self, asked: str) -> CurrentStep:
+        """The step whose body is asking."""
+        self._execution.require_live()
+        step = current_step.get()
+        if step is None:
+            raise outside_a_step(asked)
+        return step
 
 
 class _DurableLog(StepLog):

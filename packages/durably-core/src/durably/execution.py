@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
+from typing_extensions import override
+
 from durably.errors import (
     DuplicateStepError,
     NestedStepError,
@@ -16,6 +18,7 @@ from durably.errors import (
     StepOutsideRunError,
 )
 from durably.events import StepReplayed
+from durably.journal import Page
 from durably.models import RunError, StepKind, StepStatus
 from durably.stores.base import Answer, Claim, Notes, StepRecord, Wait
 from durably.tenure import Engine, Tenure
@@ -26,10 +29,21 @@ class CurrentStep:
     """The step whose body this task or thread is in."""
 
     execution: "Execution"
-    name: str
-    attempt: int
+    started: StepRecord
+    cursor_json: str | None
+    """How far its body has come, in this attempt or an earlier one, as that last said."""
     is_over: bool = False
     """Its time was up: nobody waits for this body any more."""
+
+    @property
+    def name(self) -> str:
+        """The step's full name."""
+        return self.started.name
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at it this is."""
+        return self.started.attempt
 
 
 current_execution: ContextVar["Execution | None"] = ContextVar("durably_execution", default=None)
@@ -248,8 +262,14 @@ class Execution(Tenure):
         if task is not None:
             self._branches.discard(task)
 
+    @override
+    def publish_page(self, page: Page) -> None:
+        super().publish_page(page)
+        if self.is_suspect and page.notes.cursors:
+            self.clear_suspicion()
+
     def clear_suspicion(self) -> None:
-        """A new checkpoint is committed: whatever killed the workers, it was not what came before."""
+        """A new checkpoint or cursor is committed: what killed the workers is not what came before."""
         self.is_suspect = False
         self._cleared()
 

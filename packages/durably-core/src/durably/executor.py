@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import assert_never
 
 from durably.context import DurableStepContext
@@ -227,7 +228,9 @@ class Executor:
         if execution.interruption == "cancelled":
             await _threads_of(execution)
             await self._let_go(execution)
-        elif execution.working:
+            return
+        await self._quietly(execution, lambda: execution.flush(started_before=-inf))
+        if execution.working:
             await self._quietly(
                 execution,
                 lambda: self._engine.store.hold([execution.lease], seconds=LONGEST_HOLD),

@@ -95,6 +95,7 @@ def to_step(row: sqlite3.Row, attempts: tuple[StepAttempt, ...] = ()) -> Step:
         signal_key=row["signal_key"],
         child_id=row["child_id"],
         attempts=attempts if row["kind"] in {"run", "map"} else (),
+        cursor_json=row["cursor"],
     )
 
 

@@ -17,7 +17,8 @@ ON CONFLICT (run_seq, name) DO UPDATE SET
   kind = excluded.kind,
   wake_at = excluded.wake_at,
   signal_key = excluded.signal_key,
-  child_id = excluded.child_id
+  child_id = excluded.child_id,
+  cursor = NULL
 WHERE durably_steps.status = 'running' AND durably_steps.kind IN ('run', 'map')
   AND excluded.kind NOT IN ('run', 'map');
 
