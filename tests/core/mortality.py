@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from pydantic import BaseModel
+from typing_extensions import Unpack
 
-from durably import Durably, Run
+from durably import Durably, DurablyOptions, Run
 from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
 from tests.core.test_leases import Clocks
@@ -107,22 +108,14 @@ class World(ABC):
     async def check(self, run: Run) -> None:
         """See what the story has come to; a worker may have died in it."""
 
-    def worker(self, nth: int = NEVER, moment: Moment = "before") -> tuple[Durably, Mortal]:
+    def worker(
+        self, nth: int = NEVER, moment: Moment = "before", **options: Unpack[DurablyOptions]
+    ) -> tuple[Durably, Mortal]:
         store = Mortal(SqliteStore(self.path, environment=self.clocks, durability="process"), nth, moment)
-        durably = Durably(cast("Store", store), environment=self.clocks, polling_interval=0.01)
+        options |= {"environment": self.clocks, "polling_interval": 0.01}
+        durably = Durably(cast("Store", store), **options)
         self.register(durably)
         return durably, store
-
-    async def wait_for_the_clock(self, run: Run) -> None:
-        """Let time pass until the run is due, if nothing but time is missing.
-
-        No further: once it may be claimed, the lease of its owner would be over with it.
-        """
-        due = [run.due_at] if run.status == "pending" else []
-        if run.status == "waiting":
-            due = [step.wake_at for step in await self.client.get_steps(run.id)]
-        if any(moment is not None and moment.timestamp() > self.clocks.now() for moment in due):
-            self.clocks.wall += 3700
 
     async def live(self, run_id: str) -> None:
         """Push the story on until everything has ended."""

@@ -43,7 +43,9 @@ class Chain(World):
 
     @override
     async def push(self, run: Run) -> None:
-        await self.wait_for_the_clock(run)
+        """Let time pass while the run sleeps."""
+        if run.status == "waiting":
+            self.clocks.wall += 3700
 
     @override
     async def check(self, run: Run) -> None:

@@ -75,6 +75,7 @@ class RunFields(TypedDict, total=False):
     priority: int
     delay: float | None
     run_at: float | None
+    on_failure: tuple[str, ...]
 
 
 class Stage:

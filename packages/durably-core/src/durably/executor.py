@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from math import inf
 from typing import assert_never
 
 from durably.context import DurableStepContext
@@ -13,7 +12,6 @@ from durably.errors import RunTimeoutError, StoreError
 from durably.events import (
     RunCompleted,
     RunContinued,
-    RunFailed,
     RunReattempted,
     RunReleased,
     RunStarted,
@@ -87,7 +85,7 @@ class Executor:
     async def _body(self, execution: Execution, job: AnyJob, step: DurableStepContext) -> object:
         current_execution.set(execution)
         run = execution.run
-        input = job.input_codec.decode(run.input_json, what=f"the input of run {run.id}")
+        input = job.input_codec.decode(run.input_json, what=f"the stored input of run {run.id}")
         output = await job.function(step, input, **self._engine.resources.given(job))
         text, _ = job.output_codec.encode(
             output,
@@ -147,7 +145,7 @@ class Executor:
         attempt = execution.run.attempt
         if delay is None:
             if await self._finish(execution, Failed(error=failure)):
-                self._engine.bus.publish(RunFailed(**about, error=failure))
+                self._engine.tell_failed(execution.run, failure)
         elif await self._finish(execution, Reattempt(error=failure, attempt=attempt, delay=delay)):
             self._engine.bus.publish(RunReattempted(**about, attempt=attempt, error=failure, delay=delay))
 
@@ -228,9 +226,7 @@ class Executor:
         if execution.interruption == "cancelled":
             await _threads_of(execution)
             await self._let_go(execution)
-            return
-        await self._quietly(execution, lambda: execution.flush(started_before=-inf))
-        if execution.working:
+        elif execution.working:
             await self._quietly(
                 execution,
                 lambda: self._engine.store.hold([execution.lease], seconds=LONGEST_HOLD),

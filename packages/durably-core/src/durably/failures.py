@@ -18,19 +18,14 @@ _OUR_FOLDER = str(Path(__file__).parent)
 def describe(error: BaseException) -> RunError:
     """The failure as it is stored: type, message and traceback, never local variables.
 
-    A `StepFailed` is described by its original exception, or by what was recorded of it: so a run
-    that meets its failure again on a replay ends with the same words.
+    A `StepFailed` is described by its original exception where that is at hand.
     """
-    steps = tuple(dict.fromkeys(failure.step_name for failure in _step_failures(error, set())))
-    if isinstance(error, StepFailed) and error.__cause__ is not None:
-        error = error.__cause__
-    elif isinstance(error, StepFailed) and not isinstance(error, MapFailed):
-        return RunError(type=error.error_type, message=error.message, traceback=error.traceback, steps=steps)
+    original = error.__cause__ if isinstance(error, StepFailed) and error.__cause__ else error
     return RunError(
-        type=type_name(error),
-        message=_message(error)[:LONGEST_MESSAGE],
-        traceback=_traceback(error),
-        steps=steps,
+        type=type_name(original),
+        message=plain_text(_message(original)[:LONGEST_MESSAGE]),
+        traceback=plain_text(_traceback(original)),
+        steps=tuple(dict.fromkeys(failure.step_name for failure in _step_failures(error, set()))),
     )
 
 
@@ -38,6 +33,11 @@ def type_name(error: BaseException) -> str:
     """The exception's class, qualified by its module unless it is a builtin."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def plain_text(text: str) -> str:
+    r"""Text that every database takes: lone surrogates, which have no UTF-8, are written as `\udc80`."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _message(error: BaseException) -> str:

@@ -56,6 +56,11 @@ class JobHandle(Generic[In, Out]):
         """How the job's output is stored."""
         return self.definition.output_codec
 
+    @property
+    def follow_ups(self) -> tuple[str, ...]:
+        """The jobs that follow a failure of one of its runs, one after the other."""
+        return self.definition.follow_ups
+
     async def trigger(self, input: In, /, **options: Unpack[TriggerOptions]) -> Run[In, Out]:
         """Store a run to be executed by whatever worker is free.
 

@@ -184,12 +184,14 @@ class Durably(EventSource, RunVerbs, Watchable):
     # Jobs
 
     def register(self, definition: JobDefinition[In, Out], /) -> JobHandle[In, Out]:
-        """Know this job; the same definition twice gives the same handle.
+        """Know this job, and its `on_failure`; the same definition twice gives the same handle.
 
         Raises:
             JobAlreadyRegisteredError: Another definition has its name.
             ConfigurationError: The worker works already, and no resource gives what the job needs.
         """
+        if definition.on_failure is not None:
+            self.register(definition.on_failure)
         self._resources.check(definition)
         self._jobs.add(definition)
         known = self._handles.get(definition.name)

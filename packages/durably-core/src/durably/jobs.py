@@ -3,17 +3,23 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Concatenate, Generic, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
 from durably.codec import Codec, codec_for
-from durably.errors import ConfigurationError, JobAlreadyRegisteredError, JobNotFoundError
-from durably.models import Seconds
+from durably.errors import (
+    ConfigurationError,
+    JobAlreadyRegisteredError,
+    JobNotFoundError,
+    ValidationError,
+)
+from durably.models import FailedRun, RunError, Seconds
 from durably.needs import hints_of, needs_of
 from durably.options import seconds
 from durably.retries import Retry, as_retry
-from durably.steps import StepContext
+from durably.steps import Invocable, StepContext
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -23,6 +29,14 @@ JobFunction: TypeAlias = Callable[Concatenate[StepContext, In, ...], Awaitable[O
 
 OWN_PARAMETERS = 2
 """A job's parameters after (step, input) are resources."""
+SOME_FAILURE = FailedRun(
+    run_id="",
+    job_name="",
+    input=None,
+    labels={},
+    error=RunError(type="", message=""),
+    failed_at=datetime.fromtimestamp(0, UTC),
+)
 JOB_NAME: re.Pattern[str] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -35,6 +49,9 @@ class JobPolicy(TypedDict, total=False):
     timeout: Seconds | None
     """How long a run may take from its first start, waits and attempts included; then it fails.
     Counted anew in each link (`step.continue_as_new`)."""
+    on_failure: Invocable[FailedRun, Any] | None
+    """A job of which a run is stored with each failure of a run, whatever it failed of; its input is
+    the `FailedRun`. It is registered with this one. A run keeps the one it was triggered with."""
 
 
 class JobOptions(JobPolicy, total=False):
@@ -50,7 +67,17 @@ class JobDefinition(Generic[In, Out]):
     Immutable; equal only to itself. Make one with `define_job` or `@job`.
     """
 
-    __slots__ = ("doc", "function", "input_codec", "name", "needs", "output_codec", "retry", "timeout")
+    __slots__ = (
+        "doc",
+        "function",
+        "input_codec",
+        "name",
+        "needs",
+        "on_failure",
+        "output_codec",
+        "retry",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -75,9 +102,15 @@ class JobDefinition(Generic[In, Out]):
         timeout = policy.get("timeout")
         self.retry: Retry | None = as_retry(policy.get("retry"))
         self.timeout: float | None = None if timeout is None else seconds(timeout, "timeout")
+        self.on_failure: JobDefinition[FailedRun, Any] | None = _follow_up(name, policy.get("on_failure"))
 
     def __repr__(self) -> str:
         return f"<JobDefinition {self.name}>"
+
+    @property
+    def follow_ups(self) -> tuple[str, ...]:
+        """The jobs that follow a failure of one of its runs, one after the other."""
+        return () if self.on_failure is None else (self.on_failure.name, *self.on_failure.follow_ups)
 
 
 @overload
@@ -108,7 +141,7 @@ def define_job(
         input: The type of the input: a pydantic model, or anything pydantic can validate.
         output: The type of the output; leave it out for a job that answers None.
         run: The function: `async def run(step, input)`; further parameters are resources, by type.
-        **policy: See `JobPolicy`: `retry` and `timeout`.
+        **policy: See `JobPolicy`: `retry`, `timeout` and `on_failure`.
 
     Raises:
         ConfigurationError: The name, a type or an option cannot be used.
@@ -138,7 +171,7 @@ def job(
 
     Args:
         function: `async def f(step, input: In) -> Out`; further parameters are resources, by type.
-        **options: See `JobOptions`: `name`, `retry`, `timeout`.
+        **options: See `JobOptions`: `name`, `retry`, `timeout`, `on_failure`.
 
     Raises:
         ConfigurationError: The function is not like that, or an option cannot be used.
@@ -169,7 +202,11 @@ def definition_of(function: JobFunction[In, Out], **options: Unpack[JobOptions])
                 f"job {own_name!r} has no annotation for {needed!r}; "
                 "write async def f(step: StepContext, input: In) -> Out"
             )
-    policy: JobPolicy = {"retry": options.get("retry"), "timeout": options.get("timeout")}
+    policy: JobPolicy = {
+        "retry": options.get("retry"),
+        "timeout": options.get("timeout"),
+        "on_failure": options.get("on_failure"),
+    }
     return JobDefinition[In, Out](
         name=options.get("name") or own_name.strip("_").replace("_", "-"),
         function=function,
@@ -182,6 +219,22 @@ def definition_of(function: JobFunction[In, Out], **options: Unpack[JobOptions])
 def _require_async(function: Callable[..., object], name: str) -> None:
     if not inspect.iscoroutinefunction(function):
         raise ConfigurationError(f"job {name!r} must be an async function")
+
+
+def _follow_up(name: str, job: object) -> JobDefinition[FailedRun, Any] | None:
+    """The definition that is another one's `on_failure`."""
+    if job is None:
+        return None
+    definition: object = getattr(job, "definition", job)
+    told = f"on_failure of job {name!r} must be a job whose input is a FailedRun"
+    if not isinstance(definition, JobDefinition):
+        raise ConfigurationError(f"{told}, not {job!r}")
+    follow_up = cast("JobDefinition[FailedRun, Any]", definition)
+    try:
+        follow_up.input_codec.validate(SOME_FAILURE, what=f"the input of job {follow_up.name!r}")
+    except ValidationError as error:
+        raise ConfigurationError(f"{told}; {error}") from None
+    return follow_up
 
 
 AnyJob: TypeAlias = JobDefinition[Any, Any]

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Generic, Literal, TypeAlias
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 from typing_extensions import TypeVar
 
 RunStatus: TypeAlias = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
-StepKind: TypeAlias = Literal["run", "map", "sleep", "signal", "child", "spawn"]
-"""A body that is executed, the list of a map's keys, or what a run waits for."""
+StepKind: TypeAlias = Literal["run", "sleep", "signal", "child", "spawn"]
+"""A body that is executed, or what a run waits for."""
 StepStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
 Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
 Coalesce: TypeAlias = Literal["skip", "replace", "reject"]
@@ -112,15 +112,17 @@ class Run(Generic[InputT, OutputT]):
     """The instant from which the job's timeout counts: the first start, or the first after a retry,
     of the present link."""
     crashes: int = 0
-    """Worker deaths in a row without a new checkpoint, or a new cursor of a step."""
+    """Worker deaths in a row without a new checkpoint."""
     lease_owner: str | None = None
     lease_expires_at: datetime | None = None
     lease_generation: int = 0
     """The fencing token: raised at every claim, over the run's whole life."""
     parent_id: str | None = None
-    """The run whose job invoked or spawned this one."""
+    """The run whose job invoked or spawned this one, or whose failure this one follows."""
     is_detached: bool = False
     """Whether it goes on when its parent is cancelled."""
+    on_failure: tuple[str, ...] = ()
+    """The jobs that follow its failure: a run of the first follows it, of the next that run's failure."""
     disposition: Disposition | None = None
     """What `trigger` did to get this run; None on a run that was merely read."""
     _read_input: Callable[[str], InputT] = field(default=json.loads, repr=False, compare=False)
@@ -168,6 +170,19 @@ class Run(Generic[InputT, OutputT]):
         return run
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRun:
+    """The input of a job that is another one's `on_failure`: a run that failed, as it was then."""
+
+    run_id: str
+    job_name: str
+    input: JsonValue = field(repr=False)
+    """As it is stored, e.g. a dict for a model: `Order.model_validate(failed.input)`."""
+    labels: Mapping[str, str]
+    error: RunError
+    failed_at: datetime
+
+
 # Looked up once: every run that a caller gets is made twice, as stored and as typed.
 _FIELDS = tuple(item.name for item in fields(Run))
 _values_of: Callable[[Run], tuple[Any, ...]] = attrgetter(*_FIELDS)
@@ -203,7 +218,6 @@ class Step:
     position: int
     """Its place in the order in which the run's steps first started."""
     attempt: int
-    """From 1; 0 once the run was sent back, until its next one: it will go on from its cursor."""
     sequence: int
     """The per-run sequence number of its latest change (shared with the run's logs)."""
     started_at: datetime
@@ -218,15 +232,6 @@ class Step:
     """The run that is waited for, or was spawned."""
     attempts: tuple[StepAttempt, ...] = ()
     """The attempts that failed, the oldest first, those before a retry of the run included."""
-    cursor_json: str | None = field(default=None, repr=False)
-
-    @property
-    def cursor(self) -> object:
-        """How far its body had come, as `step.save_cursor` last said, as plain JSON values.
-
-        None once the step has completed. A change of it alone is not told to subscriptions.
-        """
-        return None if self.cursor_json is None else json.loads(self.cursor_json)
 
     @property
     def result(self) -> object:

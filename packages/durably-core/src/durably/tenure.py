@@ -10,14 +10,23 @@ from durably.bus import Bus
 from durably.doorbell import Doorbell
 from durably.environment import Environment, ThreadPool
 from durably.errors import StoreError
-from durably.events import LogWritten, RunProgressed, StepSubject, WorkerError, subject
+from durably.events import (
+    LogWritten,
+    RunFailed,
+    RunProgressed,
+    RunTriggered,
+    StepSubject,
+    WorkerError,
+    subject,
+)
 from durably.insistence import insist
 from durably.journal import NO_PAGE, Journal, Page
 from durably.lifecycle import Interruption
-from durably.models import Progress, Run
+from durably.models import Progress, Run, RunError
 from durably.options import Limits
 from durably.resources import Resources
 from durably.stores.base import Answer, Claim, Lease, Notes, StepRecord, Store
+from durably.stores.follow_ups import follow_up_id
 
 T = TypeVar("T")
 
@@ -36,6 +45,12 @@ class Engine:
     """Rings when something may have become ready, or a wait may have ended."""
     persist_logs: bool
     keep_results: bool
+
+    def tell_failed(self, run: Run, error: RunError) -> None:
+        """Tell that a run has failed, and of the run that was stored with the failure."""
+        self.bus.publish(RunFailed(**subject(run), error=error))
+        if run.on_failure:
+            self.bus.publish(RunTriggered(run_id=follow_up_id(run), job_name=run.on_failure[0]))
 
 
 class Tenure:

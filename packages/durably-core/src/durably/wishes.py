@@ -74,4 +74,5 @@ def new_run(
         run_at=options.run_at,
         parent_id=parent_id,
         is_detached=is_detached,
+        on_failure=job.follow_ups,
     )

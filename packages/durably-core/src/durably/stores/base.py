@@ -58,6 +58,8 @@ class NewRun:
     """The instant it falls due, in seconds since the epoch; at most one of the two is given."""
     parent_id: str | None = None
     is_detached: bool = False
+    on_failure: tuple[str, ...] = ()
+    """The jobs that follow a failure, one after the other; see `durably.stores.follow_ups`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +105,6 @@ class StepRecord:
     child_id: str | None = None
     failures: int = 0
     """Attempts that failed since it first started, or since the run was last sent back."""
-    cursor_json: str | None = field(default=None, repr=False)
-    """How far its body had come, as that last said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +142,9 @@ class Notes:
     logs: Sequence[LogEntry] = ()
     progress: Progress | None = None
     started: Sequence[StepRecord] = ()
-    cursors: Sequence[StepRecord] = ()
-    """Steps that have not completed, with new cursors. One that its store does not know yet begins so."""
 
     def __bool__(self) -> bool:
-        return bool(self.logs or self.progress or self.started or self.cursors)
+        return bool(self.logs or self.progress or self.started)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,14 +287,13 @@ class Store(Watched, Protocol):
 
         Reads only, and opens no transaction, when nothing is due and nothing is ready.
         A suspect run is claimed alone (S26). Runs whose lease has run out are taken from their
-        owner first; the ones past `max_crashes` are parked as failed.
+        owner first; the ones past `max_crashes` are parked as failed, each with its follow-up.
         """
         ...
 
     async def save_step(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
         """Write a completed or failed step and the notes; one transaction.
 
-        Its cursor is dropped once it is completed, and by nothing else.
         A completed or failed step is never overwritten; the same record again is `applied`.
         """
         ...
@@ -310,11 +307,13 @@ class Store(Watched, Protocol):
         ...
 
     async def note(self, lease: Lease, notes: Notes, /) -> Answer:
-        """Write logs, progress, cursors and started steps; one transaction."""
+        """Write logs, progress and started steps; one transaction."""
         ...
 
     async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
         """End the run and write the notes; frees its key; one transaction.
+
+        Of one that failed the follow-up is stored with it, if it has any.
 
         A `Reattempt` does not end it: running → pending, due after the delay, its key kept. The steps
         named in the error are dropped as by `retry`, and every step's count of failures begins anew.
@@ -405,8 +404,8 @@ class Store(Watched, Protocol):
     async def retry(self, run_id: str, /, *, token: str) -> Transition:
         """failed or cancelled → pending, checkpoints kept; one transaction.
 
-        Drops exactly the steps named in the run's error (those with a cursor become `running`, attempt
-        0); clears error, crashes, completed_at; takes its turn in its key's queue by its old rank.
+        Drops exactly the steps named in the run's error; clears error, crashes, completed_at; takes
+        its turn in its key's queue by its old rank.
         """
         ...
 

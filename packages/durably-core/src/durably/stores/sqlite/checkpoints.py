@@ -1,11 +1,14 @@
 """What an owner writes: steps, notes, the outcome. Every write is fenced."""
 
+from durably.failures import plain_text
 from durably.models import RunError
 from durably.stores.base import Answer, Completed, Failed, Lease, Notes, StepRecord
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
-from durably.stores.sqlite.rows import error_text, json_text, plain_text
+from durably.stores.sqlite.reads import run_at
+from durably.stores.sqlite.rows import error_text, json_text
 from durably.stores.sqlite.session import Session, Value
+from durably.stores.sqlite.triggering import follow_failure
 from durably.stores.sqlite.waits import child_ended
 
 SQL = load("checkpoints")
@@ -40,7 +43,7 @@ def finish(session: Session, lease: Lease, outcome: Completed | Failed, notes: N
         return "applied" if _is_finished(session, lease, status, output, error) else answer
     if notes:
         write_notes(session, lease, notes)
-    row = session.row(
+    row = session.one(
         SQL["finish_run"],
         {
             "run_id": lease.run_id,
@@ -54,7 +57,9 @@ def finish(session: Session, lease: Lease, outcome: Completed | Failed, notes: N
     )
     settle_key(session, key_of(row))
     child_ended(session, lease.run_id)
-    if isinstance(outcome, Completed) and not outcome.keep_results:
+    if isinstance(outcome, Failed):
+        follow_failure(session, run_at(session, row["seq"]))
+    elif not outcome.keep_results:
         session.run(SQL["drop_results"], {"run_id": lease.run_id})
     return "applied"
 
@@ -85,7 +90,6 @@ def _save(session: Session, lease: Lease, step: StepRecord) -> bool:
             "completed_at": step.completed_at,
             "error": error,
             "result": step.result_json,
-            "kind": step.kind,
         },
     )
     return written.rowcount > 0
@@ -116,19 +120,6 @@ def write_notes(session: Session, lease: Lease, notes: Notes) -> None:
     fence: dict[str, Value] = {"run_id": lease.run_id, "generation": lease.generation}
     for step in notes.started:
         _save(session, lease, step)
-    for step in notes.cursors:
-        session.run(
-            SQL["save_cursor"],
-            {
-                **fence,
-                "name": step.name,
-                "position": step.position,
-                "attempt": step.attempt,
-                "sequence": step.sequence,
-                "started_at": step.started_at,
-                "cursor": step.cursor_json,
-            },
-        )
     for entry in notes.logs:
         session.run(
             SQL["save_log"],

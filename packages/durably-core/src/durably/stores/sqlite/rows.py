@@ -67,6 +67,7 @@ def to_run(row: sqlite3.Row, *, disposition: Disposition | None = None) -> Run:
         lease_generation=row["lease_generation"],
         parent_id=row["parent_id"],
         is_detached=bool(row["is_detached"]),
+        on_failure=() if row["on_failure"] is None else tuple(json.loads(row["on_failure"])),
         disposition=disposition,
     )
 
@@ -94,8 +95,7 @@ def to_step(row: sqlite3.Row, attempts: tuple[StepAttempt, ...] = ()) -> Step:
         wake_at=maybe_instant(row["wake_at"]),
         signal_key=row["signal_key"],
         child_id=row["child_id"],
-        attempts=attempts if row["kind"] in {"run", "map"} else (),
-        cursor_json=row["cursor"],
+        attempts=attempts if row["kind"] == "run" else (),
     )
 
 
@@ -195,8 +195,3 @@ def error_text(error: RunError | None) -> str | None:
 def json_text(value: Mapping[str, object]) -> str:
     """Labels or a log line's fields. What is no JSON is told as text: a log line must not fail."""
     return json.dumps(dict(value), default=str)
-
-
-def plain_text(text: str) -> str:
-    r"""Text that SQLite takes: lone surrogates, which have no UTF-8, are written as `\udc80`."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

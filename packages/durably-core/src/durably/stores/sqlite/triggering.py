@@ -1,5 +1,6 @@
 """Storing new runs."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import cast
 
 from durably.models import Run
 from durably.stores.base import Enqueued, NewRun
+from durably.stores.follow_ups import follow_up
 from durably.stores.sqlite.keys import Key, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import get_run, run_at
@@ -50,6 +52,13 @@ def enqueue(session: Session, runs: Sequence[NewRun]) -> Enqueued:
         # What this very call stored first, a later run of it may have replaced.
         stored = [replace(replaced.get(run.id, run), disposition=run.disposition) for run in stored]
     return Enqueued(runs=stored, replaced=list(replaced.values()))
+
+
+def follow_failure(session: Session, run: Run) -> None:
+    """Store the run that follows one that has just failed, if one is to follow."""
+    new = follow_up(run)
+    if new is not None:
+        enqueue(session, [new])
 
 
 def _waiting(session: Session, new: NewRun) -> sqlite3.Row | None:
@@ -98,6 +107,7 @@ def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
             "input": new.input_json,
             "parent_id": new.parent_id,
             "is_detached": new.is_detached,
+            "on_failure": json.dumps(new.on_failure) if new.on_failure else None,
         },
     )
     if inserted is None:
@@ -124,6 +134,7 @@ def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
         due_at=maybe_instant(due_at),
         parent_id=new.parent_id,
         is_detached=new.is_detached,
+        on_failure=new.on_failure,
         disposition="created",
     )
 

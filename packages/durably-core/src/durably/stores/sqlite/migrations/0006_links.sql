@@ -27,6 +27,7 @@ SELECT
   run.due_at,
   run.parent_id,
   run.is_detached,
+  run.on_failure,
   run.timer_at,
   run.idempotency_key,
   run.key_scope,

@@ -4,10 +4,12 @@
 -- Does nothing where the id or the job's idempotency key is taken already.
 INSERT INTO durably_runs (
   id, job_name, status, change, priority, rank, ready, timer_at, due_at, idempotency_key, key_scope,
-  concurrency_key, created_at, updated_at, labels, input, parent_id, is_detached
+  concurrency_key, created_at, updated_at, labels, input, parent_id, is_detached,
+  on_failure
 ) VALUES (
   :id, :job_name, 'pending', :change, :priority, :rank, :ready, :timer_at, :due_at, :idempotency_key, :key_scope,
-  :concurrency_key, :now, :now, :labels, :input, :parent_id, :is_detached
+  :concurrency_key, :now, :now, :labels, :input, :parent_id, :is_detached,
+  :on_failure
 ) ON CONFLICT DO NOTHING
 RETURNING seq;
 

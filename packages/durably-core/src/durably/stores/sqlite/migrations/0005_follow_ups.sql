@@ -1,10 +1,8 @@
--- Long steps that resume in their middle. How far the body of a step has come:
+-- What follows when a run fails: another run, stored in the same transaction.
 --
---   cursor           as it last said; null once the step has completed
---   cursor_at_crash  what that was when an owner of the run last died: a step that has come further is no poison
+--   on_failure  names of jobs, as JSON: a run of the first follows this one's failure, and keeps the others for its own
 
-ALTER TABLE durably_steps ADD COLUMN cursor TEXT;
-ALTER TABLE durably_steps ADD COLUMN cursor_at_crash TEXT;
+ALTER TABLE durably_runs ADD COLUMN on_failure TEXT;
 
 DROP VIEW durably_snapshots;
 CREATE VIEW durably_snapshots AS
@@ -18,6 +16,7 @@ SELECT
   run.due_at,
   run.parent_id,
   run.is_detached,
+  run.on_failure,
   run.timer_at,
   run.idempotency_key,
   run.key_scope,
@@ -30,7 +29,6 @@ SELECT
   run.started_at,
   run.timed_from,
   run.attempt,
-  run.link,
   run.completed_at,
   run.progress_current,
   run.progress_total,
@@ -44,10 +42,6 @@ SELECT
     WHEN run.steps_at_crash < (
       SELECT count(*) FROM durably_steps AS step
       WHERE step.run_seq = run.seq AND step.status IN ('completed', 'failed')
-    ) THEN 0
-    WHEN EXISTS (
-      SELECT 1 FROM durably_steps AS step
-      WHERE step.run_seq = run.seq AND step.status = 'running' AND step.cursor IS NOT step.cursor_at_crash
     ) THEN 0
     ELSE run.crashes
   END AS crashes,
