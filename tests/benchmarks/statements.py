@@ -64,6 +64,7 @@ def step(run_id: str, position: int) -> Values:
         "completed_at": now,
         "error": None,
         "result": str(position),
+        "kind": "run",
     }
 
 

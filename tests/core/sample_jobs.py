@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -77,11 +78,39 @@ async def rounds(step: StepContext, input: Round) -> int:
     return input.number
 
 
+class Crunch(BaseModel):
+    """Where each item writes down that it was done, and after how many of them the process dies, every time."""
+
+    path: str
+    items: int
+    deadly: int
+
+
+@job(name="crunch")
+async def crunch(step: StepContext, input: Crunch) -> int:
+    """Write a line an item, in one step."""
+
+    def work() -> int:
+        begin = step.cursor(int) or 0
+        for item in range(begin, input.items):
+            with Path(input.path).open("a") as file:
+                file.write(f"{step.run_id} {item} {os.getpid()}\n")
+            step.save_cursor(item + 1)
+            if item + 1 == begin + input.deadly:
+                # Not before whoever looks at the database has seen the cursor.
+                while not Path(f"{input.path}.{item + 1}").exists():
+                    time.sleep(0.002)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return begin
+
+    return await step.run("work", work)
+
+
 async def main(url: str, options: DurablyOptions) -> None:
     """Work until the process is told to stop."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    options["jobs"] = [ledger, rounds]
+    options["jobs"] = [ledger, rounds, crunch]
     async with Durably(url, **options):
         print("ready", flush=True)
         await stop.wait()

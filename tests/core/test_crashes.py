@@ -59,12 +59,11 @@ class Story(World):
     @override
     async def push(self, run: Run) -> None:
         """Let time pass, and send the signal once."""
+        await self.wait_for_the_clock(run)
         if run.status != "waiting":
             return
         kinds = [step.kind for step in await self.client.get_steps(run.id) if step.status == "running"]
-        if kinds == ["sleep"]:
-            self.clocks.wall += 3700
-        elif kinds == ["signal"] and not self.has_sent:
+        if kinds == ["signal"] and not self.has_sent:
             self.has_sent = True
             await self.client.signal("go", 3, run_id=run.id)
 

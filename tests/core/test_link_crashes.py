@@ -43,9 +43,7 @@ class Chain(World):
 
     @override
     async def push(self, run: Run) -> None:
-        """Let time pass while the run sleeps."""
-        if run.status == "waiting":
-            self.clocks.wall += 3700
+        await self.wait_for_the_clock(run)
 
     @override
     async def check(self, run: Run) -> None:

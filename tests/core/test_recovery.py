@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from durably import Durably, JobHandle, keeper
-from tests.core.sample_jobs import Ledger, Round, ledger, rounds
+from tests.core.sample_jobs import Crunch, Ledger, Round, crunch, ledger, rounds
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
@@ -244,6 +244,24 @@ async def test_a_chain_goes_on_elsewhere_whenever_its_worker_is_killed(
     assert executed == sorted(executed)
     assert set(executed) == set(range(150))
     assert len(executed) <= 152, "one death repeats one body at most"
+
+
+async def test_a_step_that_kills_its_worker_each_time_but_comes_further_gets_done(
+    spawn: Spawn, client: Durably, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    run = await client.register(crunch).trigger(Crunch(path=str(effects), items=15, deadly=2))
+    for reached in range(2, 16, 2):
+        process = spawn()
+        async with asyncio.timeout(20):
+            while [step.cursor for step in await client.get_steps(run.id)] != [reached]:
+                await asyncio.sleep(0.005)
+        effects.with_name(f"effects.{reached}").touch()
+        await asyncio.get_running_loop().run_in_executor(None, process.wait)
+    spawn()
+    done = await client.wait_for_run(run.id, timeout=10)
+    assert (done.output, done.status) == (14, "completed")
+    assert [int(line.split()[1]) for line in lines(effects)] == list(range(15))
 
 
 async def test_a_process_with_an_unclosed_instance_still_exits(file_url: str) -> None:

@@ -48,13 +48,7 @@ class Trial(World):
 
     @override
     async def push(self, run: Run) -> None:
-        """Let time pass if nothing but time is missing."""
-        due = [run.due_at] if run.status == "pending" else []
-        if run.status == "waiting":
-            due = [step.wake_at for step in await self.client.get_steps(run.id)]
-        # Not once it may be claimed: its owner's lease would be over with it.
-        if any(moment is not None and moment.timestamp() > self.clocks.now() for moment in due):
-            self.clocks.wall += 3700
+        await self.wait_for_the_clock(run)
 
     @override
     async def check(self, run: Run) -> None:

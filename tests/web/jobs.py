@@ -21,6 +21,10 @@ class Pages(TypedDict):
     hold: NotRequired[str]
     """The file that it waits for before its last page."""
     fail: NotRequired[bool]
+    lines: NotRequired[int]
+    """How much it says after each page."""
+    pause: NotRequired[float]
+    """Seconds that each page takes."""
 
 
 class Rows(TypedDict):
@@ -40,10 +44,13 @@ async def import_pages(step: StepContext, input: Pages) -> Rows:
         async def load(hold: str | None = hold) -> int:
             while hold is not None and not Path(hold).exists():
                 await asyncio.sleep(0.005)
+            await asyncio.sleep(input.get("pause", 0))
             return 100
 
         rows += await step.run(f"page-{page}", load)
         step.progress(page + 1, input["pages"], f"page {page + 1}")
+        for line in range(input.get("lines", 0)):
+            step.log.info(f"line {page}.{line}")
     if input.get("fail"):
         step.log.error("no more")
         raise ValueError("the last page is torn")

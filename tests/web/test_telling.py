@@ -94,6 +94,16 @@ def test_of_a_run_that_is_retried_in_time_no_end_is_told(run: Run) -> None:
     assert teller.end() == []
 
 
+def test_whoever_comes_back_after_the_end_hears_of_the_last_progress_too(run: Run) -> None:
+    done = replace(run, status="completed", started_at=NOW, completed_at=NOW, progress=Progress(current=3))
+    back, new = RunTeller(), RunTeller()
+    assert back.present(done) == []
+    for teller in (back, new):
+        assert teller.tell(snapshot(done)) == []
+    assert types(back.end()) == ["run:progress", "run:complete"]
+    assert types(new.end()) == ["run:complete"]
+
+
 def test_a_run_that_vanishes_is_told_as_deleted(run: Run) -> None:
     teller = RunTeller()
     assert teller.tell(LINE) == []

@@ -57,6 +57,16 @@ async def test_a_job_is_sent_back_by_the_present_owner_only(stage: Stage, state:
         assert after == before
 
 
+async def test_attempts_are_those_of_a_body_whatever_was_begun_under_the_name(
+    stage: Stage, lease: Lease
+) -> None:
+    keys = replace(stage.step("one", "running"), kind="map")
+    await stage.store.note(lease, Notes(started=[keys]))
+    await stage.store.save_attempt(lease, failed(stage, sequence=2), Notes())
+    [step] = await stage.store.list_steps("it", after=0)
+    assert (step.kind, len(step.attempts)) == ("run", 1)
+
+
 async def test_a_failed_attempt_leaves_its_step_running_and_goes_to_its_history(
     stage: Stage, lease: Lease
 ) -> None:

@@ -1,8 +1,10 @@
 """What an owner writes: steps, notes, outcomes."""
 
+from dataclasses import replace
+
 import pytest
 
-from durably.models import Progress, RunError
+from durably.models import Progress, RunError, StepKind
 from durably.stores.base import Completed, Failed, Lease, Notes
 from tests.core.stores.stage import BROKEN, LEASE, Stage
 
@@ -26,6 +28,16 @@ async def test_a_step_comes_back_as_it_was_written(stage: Stage, lease: Lease) -
     assert (bad.status, bad.error, bad.attempt, bad.result) == ("failed", ERROR, 4, None)
     assert [step.name for step in await stage.store.list_steps("it", after=1)] == ["bad"]
     assert (await stage.run("it")).completed_step_count == 1
+
+
+@pytest.mark.parametrize(("begun", "ended"), [("run", "map"), ("map", "run")])
+async def test_a_step_is_of_the_kind_that_was_written_last(
+    stage: Stage, lease: Lease, begun: StepKind, ended: StepKind
+) -> None:
+    await stage.store.note(lease, Notes(started=[replace(stage.step(status="running"), kind=begun)]))
+    assert [step.kind for step in await stage.store.list_steps("it", after=0)] == [begun]
+    await stage.save(lease, replace(stage.step(sequence=2), kind=ended))
+    assert [step.kind for step in await stage.store.list_steps("it", after=0)] == [ended]
 
 
 @pytest.mark.parametrize("first", ["completed", "failed"])

@@ -270,6 +270,13 @@ def test_the_record_of_a_run(record: Record, checkpoints: int, counts: bool, aft
     assert record.after_death(checkpoints, counts=counts) == after
 
 
+def test_a_new_cursor_begins_a_new_series_as_a_new_checkpoint_does() -> None:
+    record = Record(crashes=4, counted=4, checkpoints=2)
+    after = record.after_death(2, counts=True, has_new_cursor=True)
+    assert after == Record(crashes=1, counted=1, checkpoints=2)
+    assert not record.is_suspect(2, has_new_cursor=True)
+
+
 def test_who_is_a_suspect() -> None:
     assert not Record(crashes=1, counted=1, checkpoints=0).is_suspect(0)
     assert Record(crashes=2, counted=0, checkpoints=3).is_suspect(3)

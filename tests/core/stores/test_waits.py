@@ -273,3 +273,33 @@ async def test_a_look_that_changes_nothing_opens_no_transaction(stage: Stage) ->
     assert settled.steps[0].status == "running"
     assert statements
     assert not [one for one in statements if one.startswith("BEGIN")]
+
+
+@pytest.mark.parametrize("kind", ["sleep", "signal", "child", "spawn"])
+@pytest.mark.parametrize("verb", ["settle", "suspend"])
+async def test_a_body_that_was_begun_gives_way_to_a_wait_of_its_name(
+    stage: Stage, kind: StepKind, verb: str
+) -> None:
+    lease = await running(stage)
+    await stage.store.note(lease, Notes(started=[stage.step("wait", "running")]))
+    wanted = wait(stage, kind, wake_in=60, key="k", child="child" if kind in {"child", "spawn"} else None)
+    if verb == "settle":
+        (settled,) = (await stage.store.settle(lease, [wanted], NOTHING)).steps
+        assert (settled.kind, settled.wake_at) == (kind, wanted.step.wake_at)
+    else:
+        await stage.store.suspend(lease, [wanted], NOTHING)
+    [found] = await stage.store.list_steps("it", after=0)
+    assert (found.kind, found.signal_key, found.child_id) == (kind, "k", wanted.step.child_id)
+    assert found.status == ("completed" if kind == "spawn" else "running")
+
+
+@pytest.mark.parametrize("first", ["sleep", "signal", "child"])
+async def test_a_wait_that_has_begun_stays_what_it_is(stage: Stage, first: StepKind) -> None:
+    lease = await running(stage)
+    child = "child" if first == "child" else None
+    await stage.store.settle(lease, [wait(stage, first, wake_in=60, child=child)], NOTHING)
+    before = await stage.store.list_steps("it", after=0)
+    for kind in ("run", "sleep", "signal"):
+        (kept,) = (await stage.store.settle(lease, [wait(stage, kind, wake_in=5)], NOTHING)).steps
+        assert kept.kind == first
+    assert await stage.store.list_steps("it", after=0) == before

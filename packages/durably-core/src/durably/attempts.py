@@ -11,6 +11,7 @@ from durably.errors import StepFailed, StepTimeoutError
 from durably.events import StepCancelled, StepCompleted, StepFailedEvent, StepRetried, StepStarted
 from durably.execution import CurrentStep, Execution, current_step
 from durably.failures import describe
+from durably.models import StepKind
 from durably.policies import Policy
 from durably.retries import wait_before_next
 from durably.stores.base import StepRecord
@@ -27,7 +28,12 @@ class Attempts:
         self._waiting = waiting
 
     async def perform(
-        self, name: str, body: Callable[[], object], codec: Codec[object], policy: Policy | None = None
+        self,
+        name: str,
+        body: Callable[[], object],
+        codec: Codec[object],
+        policy: Policy | None = None,
+        kind: StepKind = "run",
     ) -> object:
         """Execute the body and commit what came of it.
 
@@ -45,8 +51,8 @@ class Attempts:
             earlier = execution.left_running(name)
             if earlier is not None and earlier.wake_at is not None:
                 await self._waiting.back_off(earlier)
-            started = execution.begin(name)
-            current = CurrentStep(execution, name, started.attempt)
+            started = execution.begin(name, kind)
+            current = CurrentStep(execution, started, None if earlier is None else earlier.cursor_json)
             token = current_step.set(current)
             execution.body_begins(task)
             try:
@@ -72,7 +78,7 @@ class Attempts:
                     delay, reason = self._delay(policy, error, failures)
                     if delay is None:
                         raise await self._fail(started, reason) from reason
-                    await self._fail_for_now(started, error, failures, delay)
+                    await self._fail_for_now(current, error, failures, delay)
                 else:
                     await self._complete(started, text, value)
                     return value
@@ -144,10 +150,13 @@ class Attempts:
         duration = await self._execution.save_failure(started, failure)
         about = self._execution.about(started)
         self._engine.bus.publish(StepFailedEvent(**about, error=failure, duration=duration))
-        return StepFailed(started.name, failure.type, failure.message, started.attempt)
+        return StepFailed(
+            started.name, failure.type, failure.message, started.attempt, traceback=failure.traceback
+        )
 
-    async def _fail_for_now(self, started: StepRecord, error: Exception, failures: int, delay: float) -> None:
+    async def _fail_for_now(self, step: CurrentStep, error: Exception, failures: int, delay: float) -> None:
         """Commit a failure that is followed by another attempt."""
+        started = replace(step.started, cursor_json=step.cursor_json)
         failure = describe(error)
         now = self._engine.environment.now()
         # Its mark, written after this, would hide when the next attempt is due.

@@ -13,13 +13,13 @@ from durably.attempts import Attempts
 from durably.codec import Codec, codec_for
 from durably.environment import Environment
 from durably.errors import PayloadTooLargeError, StepError, ValidationError
-from durably.execution import Execution, current_step
+from durably.execution import CurrentStep, Execution, current_step
 from durably.jobs import AnyJob
 from durably.mapping import KEYS, Items, execute
-from durably.models import LogEntry, LogLevel, Progress, Seconds
+from durably.models import LogEntry, LogLevel, Progress, Seconds, StepKind
 from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
 from durably.policies import Policy
-from durably.steps import Invocable, StepContext, StepLog
+from durably.steps import Invocable, StepContext, StepLog, outside_a_step
 from durably.stores.base import NewRun, StepRecord
 from durably.tenure import Engine
 from durably.waiting import Waiting
@@ -97,21 +97,21 @@ class DurableStepContext(StepContext):
         codec: Codec[object],
         call_site: str,
         policy: Policy | None = None,
+        kind: StepKind = "run",
     ) -> object:
         execution = self._execution
         execution.require_live()
         execution.enter(place, call_site)
-        known = await execution.recall(place)
+        known = await execution.recall(place, kind)
         if known is None:
-            return await self._attempts.perform(place, body, codec, policy)
+            return await self._attempts.perform(place, body, codec, policy, kind)
         return codec.decode(
-            known.result_json or "null",
-            what=f"the stored result of step {place!r} of run {execution.run.id}",
+            known.result_json or "null", what=f"the result of step {place!r} of run {execution.run.id}"
         )
 
     @override
     async def _map(self, items: Items) -> list[object]:
-        keys = await self._run(items.place, _answering(list(items.bodies)), KEYS, items.call_site)
+        keys = await self._run(items.place, _answering(list(items.bodies)), KEYS, items.call_site, kind="map")
         results = await execute(
             items,
             cast("list[str]", keys),
@@ -138,7 +138,7 @@ class DurableStepContext(StepContext):
     @override
     async def _sleep(self, name: str, *, duration: float | None = None, until: float | None = None) -> None:
         name = self._place(name)
-        if (await self._recall(name)) is None:
+        if (await self._recall(name, "sleep")) is None:
             if until is None:
                 until = self._environment.now() + (duration or 0.0)
             await self._waiting.wait(self._execution.begin(name, "sleep", wake_at=until))
@@ -150,22 +150,27 @@ class DurableStepContext(StepContext):
         check_key(key, "key")
         limit = None if timeout is None else seconds(timeout, "timeout", problem=ValidationError)
         name = self._place(name)
-        ended = await self._recall(name)
+        ended = await self._recall(name, "signal")
         if ended is None:
             wake_at = None if limit is None else self._environment.now() + limit
             ended = await self._end_of(self._execution.begin(name, "signal", wake_at=wake_at, signal_key=key))
-        return codec_for(type_).decode(ended.result_json or "null", what=f"the payload of signal {name!r}")
+        return codec_for(type_).decode(
+            ended.result_json or "null", what=f"the payload of signal {name!r} of run {self.run_id}"
+        )
 
     @override
     async def invoke(
         self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
     ) -> Out:
         name = self._place(name)
-        ended = await self._recall(name)
+        ended = await self._recall(name, "child")
         if ended is None:
             child = self._child(name, job, input, options, detached=False)
             ended = await self._end_of(self._execution.begin(name, "child", child_id=child.id), child=child)
-        return job.output_codec.decode(ended.result_json or "null", what=f"the output of job {job.name!r}")
+        return job.output_codec.decode(
+            ended.result_json or "null",
+            what=f"the output of job {job.name!r}, invoked as step {name!r} of run {self.run_id},",
+        )
 
     @override
     async def spawn(
@@ -179,7 +184,7 @@ class DurableStepContext(StepContext):
         **options: Unpack[ChildOptions],
     ) -> str:
         name = self._place(name)
-        ended = await self._recall(name)
+        ended = await self._recall(name, "spawn")
         if ended is None:
             child = self._child(name, job, input, options, detached=detached)
             ended = await self._end_of(self._execution.begin(name, "spawn", child_id=child.id), child=child)
@@ -203,10 +208,10 @@ class DurableStepContext(StepContext):
         """Let go of what waits in memory."""
         await self._waiting.close()
 
-    async def _recall(self, place: str) -> StepRecord | None:
+    async def _recall(self, place: str, kind: StepKind) -> StepRecord | None:
         """Take note of a wait's call; answers its checkpoint, if it has one."""
         self._enter(place, "a wait of this name")
-        return await self._execution.recall(place)
+        return await self._execution.recall(place, kind)
 
     async def _end_of(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
         ended = await self._waiting.wait(step, child=child)
@@ -246,6 +251,32 @@ class DurableStepContext(StepContext):
             raise ValidationError("progress takes finite numbers: current, and total or None")
         if not (self._execution.is_replaying and current_step.get() is None):
             self._execution.journal.progress(Progress(current=current, total=total, message=message))
+
+    @override
+    def save_cursor(self, value: object, /) -> None:
+        step = self._current("save_cursor")
+        self.raise_if_cancelled()
+        what = f"the cursor of step {step.name!r}"
+        text, _ = codec_for(type(value)).encode(value, what=what, limit=self._limits.payload_bytes)
+        if text != step.cursor_json:
+            step.cursor_json = text
+            self._execution.journal.cursor(step.started, text)
+
+    @override
+    def cursor(self, type_: type[T], /) -> T | None:
+        step = self._current("cursor")
+        text = step.cursor_json
+        return (
+            None if text is None else codec_for(type_).decode(text, what=f"the cursor of step {step.name!r}")
+        )
+
+    def _current(self, asked: str) -> CurrentStep:
+        """The step whose body is asking."""
+        self._execution.require_live()
+        step = current_step.get()
+        if step is None:
+            raise outside_a_step(asked)
+        return step
 
 
 class _DurableLog(StepLog):

@@ -17,6 +17,7 @@ DurablyError
 │   ├── DuplicateStepError
 │   ├── NestedStepError
 │   ├── StepOutsideRunError
+│   ├── StepChangedError          a name stands for something else than what is stored
 │   └── TriggerInRunError
 ├── StepFailed                    a step's body failed; live and on replay
 │   ├── SignalTimeout             no signal came in time
@@ -43,8 +44,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from durably.models import RunStatus, Seconds
+    from durably.models import RunStatus, Seconds, StepKind
 
+VERBS: "Mapping[StepKind, str]" = {
+    "run": "step.run",
+    "map": "step.map",
+    "sleep": "step.sleep",
+    "signal": "step.wait_for_signal",
+    "child": "step.invoke",
+    "spawn": "step.spawn",
+}
+"""What job code writes to get a step of each kind."""
 NAMED = 3
 """Failed items that the message of a `MapFailed` names."""
 
@@ -110,7 +120,22 @@ class NotStorableError(DurablyError):
 
 
 class StoredValueError(DurablyError):
-    """A stored value does not fit the type that the present code expects."""
+    """A stored value does not fit what the present code expects; the message says whose value it is.
+
+    Attributes:
+        fields: The places that do not fit, dotted: `("items.0.price",)`; none if it is the whole value.
+        stored: An outline of what is stored, without its values: `{rows: str}`.
+        expected: The same of what the code expects: `{rows: int, label?: str}`.
+    """
+
+    def __init__(
+        self, message: str, *, fields: Sequence[str] = (), stored: str = "", expected: str = ""
+    ) -> None:
+        shapes = f"; stored: {stored}; expected: {expected}" if stored else ""
+        super().__init__(message + shapes)
+        self.fields: tuple[str, ...] = tuple(fields)
+        self.stored = stored
+        self.expected = expected
 
 
 class JobNotFoundError(DurablyError):
@@ -210,6 +235,25 @@ class StepOutsideRunError(StepError):
         self.run_id = run_id
 
 
+class StepChangedError(StepError):
+    """A name is stored in this run as something else than what the job's code calls by it now.
+
+    Attributes:
+        step_name: The name.
+        stored: What it was, e.g. `signal`.
+        called: What it is now, e.g. `run`.
+    """
+
+    def __init__(self, step_name: str, *, stored: "StepKind", called: "StepKind") -> None:
+        super().__init__(
+            f"step {step_name!r} was a {VERBS[stored]} when this run stored it, and is a {VERBS[called]} now; "
+            "give what is new a name of its own"
+        )
+        self.step_name = step_name
+        self.stored = stored
+        self.called = called
+
+
 class TriggerInRunError(StepError):
     """A job's code triggered another job outside a step, or waited for one in memory."""
 
@@ -220,12 +264,16 @@ class StepFailed(DurablyError):  # noqa: N818 - it is what happened, as in the f
     `__cause__` is the original exception, on the execution in which it happened only.
     """
 
-    def __init__(self, step_name: str, error_type: str, message: str, attempts: int) -> None:
+    def __init__(
+        self, step_name: str, error_type: str, message: str, attempts: int, *, traceback: str | None = None
+    ) -> None:
         super().__init__(f"step {step_name!r} failed: {error_type}: {message}")
         self.step_name = step_name
         self.error_type = error_type
         self.message = message
         self.attempts = attempts
+        self.traceback = traceback
+        """The original exception's, as it was recorded."""
 
 
 class SignalTimeout(StepFailed):

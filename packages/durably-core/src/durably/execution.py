@@ -7,14 +7,18 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
+from typing_extensions import override
+
 from durably.errors import (
     DuplicateStepError,
     NestedStepError,
     SignalTimeout,
+    StepChangedError,
     StepFailed,
     StepOutsideRunError,
 )
 from durably.events import StepReplayed
+from durably.journal import Page
 from durably.models import RunError, StepKind, StepStatus
 from durably.stores.base import Answer, Claim, Notes, StepRecord, Wait
 from durably.tenure import Engine, Tenure
@@ -25,10 +29,21 @@ class CurrentStep:
     """The step whose body this task or thread is in."""
 
     execution: "Execution"
-    name: str
-    attempt: int
+    started: StepRecord
+    cursor_json: str | None
+    """How far its body has come, in this attempt or an earlier one, as that last said."""
     is_over: bool = False
     """Its time was up: nobody waits for this body any more."""
+
+    @property
+    def name(self) -> str:
+        """The step's full name."""
+        return self.started.name
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at it this is."""
+        return self.started.attempt
 
 
 current_execution: ContextVar["Execution | None"] = ContextVar("durably_execution", default=None)
@@ -138,14 +153,20 @@ class Execution(Tenure):
         if step is not None and step.execution is self:
             raise NestedStepError(name, step.name)
 
-    async def recall(self, name: str) -> StepRecord | None:
+    async def recall(self, name: str, kind: StepKind = "run") -> StepRecord | None:
         """The step's checkpoint, if it has one.
 
         Raises:
             StepFailed: The checkpoint is a failure.
+            StepChangedError: What is stored under the name is of another kind.
         """
         known = self._steps.get(name)
-        if known is None or known.status == "running":
+        if known is None:
+            return None
+        if known.kind != kind:
+            self._supersede(known, kind)
+            return None
+        if known.status == "running":
             return None
         self._unused.discard(name)
         if self._engine.bus.wants("step:replay"):
@@ -153,6 +174,16 @@ class Execution(Tenure):
         if known.error is None:
             return known
         raise await self.told(known)
+
+    def _supersede(self, known: StepRecord, kind: StepKind) -> None:
+        """Forget a body that was begun, and came to nothing, under a name that is something else now.
+
+        Raises:
+            StepChangedError: It is a checkpoint, or a wait: with a deadline or a child of its own.
+        """
+        if known.status != "running" or known.kind not in {"run", "map"}:
+            raise StepChangedError(known.name, stored=known.kind, called=kind)
+        del self._steps[known.name]
 
     async def told(self, failed: StepRecord) -> StepFailed:
         """What the job is told of a failed step that it meets again."""
@@ -162,7 +193,7 @@ class Execution(Tenure):
         await self._engine.environment.sleep(0)
         self._failures[failed.name] = (begun, self.journal.number())
         kind = SignalTimeout if failed.kind == "signal" else StepFailed
-        return kind(failed.name, error.type, error.message, failed.attempt)
+        return kind(failed.name, error.type, error.message, failed.attempt, traceback=error.traceback)
 
     def failed_beside(self, names: Sequence[str]) -> tuple[str, ...]:
         """These failed steps, and those that failed in parallel with one of them.
@@ -231,8 +262,14 @@ class Execution(Tenure):
         if task is not None:
             self._branches.discard(task)
 
+    @override
+    def publish_page(self, page: Page) -> None:
+        super().publish_page(page)
+        if self.is_suspect and page.notes.cursors:
+            self.clear_suspicion()
+
     def clear_suspicion(self) -> None:
-        """A new checkpoint is committed: whatever killed the workers, it was not what came before."""
+        """A new checkpoint or cursor is committed: what killed the workers is not what came before."""
         self.is_suspect = False
         self._cleared()
 
@@ -305,6 +342,7 @@ class Execution(Tenure):
                 completed_at=completed_at,
                 result_json=result_json,
                 error=error,
+                kind=started.kind,
             )
             return self._engine.store.save_step(self.lease, record, notes)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import assert_never
 
 from durably.context import DurableStepContext
@@ -85,7 +86,7 @@ class Executor:
     async def _body(self, execution: Execution, job: AnyJob, step: DurableStepContext) -> object:
         current_execution.set(execution)
         run = execution.run
-        input = job.input_codec.decode(run.input_json, what=f"the stored input of run {run.id}")
+        input = job.input_codec.decode(run.input_json, what=f"the input of run {run.id}")
         output = await job.function(step, input, **self._engine.resources.given(job))
         text, _ = job.output_codec.encode(
             output,
@@ -226,7 +227,9 @@ class Executor:
         if execution.interruption == "cancelled":
             await _threads_of(execution)
             await self._let_go(execution)
-        elif execution.working:
+            return
+        await self._quietly(execution, lambda: execution.flush(started_before=-inf))
+        if execution.working:
             await self._quietly(
                 execution,
                 lambda: self._engine.store.hold([execution.lease], seconds=LONGEST_HOLD),

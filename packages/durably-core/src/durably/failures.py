@@ -18,14 +18,19 @@ _OUR_FOLDER = str(Path(__file__).parent)
 def describe(error: BaseException) -> RunError:
     """The failure as it is stored: type, message and traceback, never local variables.
 
-    A `StepFailed` is described by its original exception where that is at hand.
+    A `StepFailed` is described by its original exception, or by what was recorded of it: so a run
+    that meets its failure again on a replay ends with the same words.
     """
-    original = error.__cause__ if isinstance(error, StepFailed) and error.__cause__ else error
+    steps = tuple(dict.fromkeys(failure.step_name for failure in _step_failures(error, set())))
+    if isinstance(error, StepFailed) and error.__cause__ is not None:
+        error = error.__cause__
+    elif isinstance(error, StepFailed) and not isinstance(error, MapFailed):
+        return RunError(type=error.error_type, message=error.message, traceback=error.traceback, steps=steps)
     return RunError(
-        type=type_name(original),
-        message=plain_text(_message(original)[:LONGEST_MESSAGE]),
-        traceback=plain_text(_traceback(original)),
-        steps=tuple(dict.fromkeys(failure.step_name for failure in _step_failures(error, set()))),
+        type=type_name(error),
+        message=plain_text(_message(error)[:LONGEST_MESSAGE]),
+        traceback=plain_text(_traceback(error)),
+        steps=steps,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from typing_extensions import Unpack, override
 
-from durably.codec import Codec
+from durably.codec import Codec, codec_for
 from durably.environment import RealEnvironment
 from durably.errors import DuplicateStepError, MapFailed, NestedStepError, StepError, StepFailed
 from durably.failures import type_name
@@ -21,7 +21,7 @@ from durably.models import LogLevel, Seconds
 from durably.options import ChildOptions, Limits
 from durably.policies import Policy
 from durably.resources import Resources
-from durably.steps import Invocable, StepContext, StepLog
+from durably.steps import Invocable, StepContext, StepLog, outside_a_step
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -92,6 +92,7 @@ class InlineStepContext(StepContext):
         self._link = link
         self._log = _InlineLog()
         self._called: dict[str, str] = {}
+        self._cursors: dict[str, str] = {}
 
     @property
     @override
@@ -228,6 +229,25 @@ class InlineStepContext(StepContext):
     @override
     def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
         return None
+
+    @override
+    def save_cursor(self, value: object, /) -> None:
+        place = self._current("save_cursor")
+        what = f"the cursor of step {place!r}"
+        text, _ = codec_for(type(value)).encode(value, what=what, limit=Limits().payload_bytes)
+        self._cursors[place] = text
+
+    @override
+    def cursor(self, type_: type[T], /) -> T | None:
+        place = self._current("cursor")
+        text = self._cursors.get(place)
+        return None if text is None else codec_for(type_).decode(text, what=f"the cursor of step {place!r}")
+
+    def _current(self, asked: str) -> str:
+        place = _current_step.get()
+        if place is None:
+            raise outside_a_step(asked)
+        return place
 
 
 class _InlineLog(StepLog):

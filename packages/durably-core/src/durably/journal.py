@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from durably.models import LogEntry, Progress
@@ -21,7 +21,7 @@ class Page:
 
 
 class Journal:
-    """Log lines, progress and started steps of one execution, and their per-run numbering.
+    """Log lines, progress, cursors and started steps of one execution, and their per-run numbering.
 
     Thread-safe: plain functions write log lines from their threads. Whoever reads the rows by number
     never finds one added below the last it has seen: numbers are given and entries kept under one
@@ -36,6 +36,7 @@ class Journal:
         self._new = 0
         self._written = 0
         self._started: dict[str, StepRecord] = {}
+        self._cursors: dict[str, StepRecord] = {}
         self._filled = filled
         self._keeps_logs = keeps_logs
 
@@ -61,6 +62,15 @@ class Journal:
             self._new += 1
         self._filled()
 
+    def cursor(self, step: StepRecord, cursor_json: str) -> None:
+        """Keep the cursor of a step; of several only the last is stored."""
+        with self._lock:
+            self._sequence += 1
+            # Under a number of its own: it may be what makes the step known.
+            self._cursors[step.name] = replace(step, sequence=self._sequence, cursor_json=cursor_json)
+            self._new += 1
+        self._filled()
+
     def step_started(self, step: StepRecord) -> None:
         """Keep the mark until the step ends."""
         self._started[step.name] = step
@@ -78,19 +88,24 @@ class Journal:
         return marks
 
     def page(self) -> Page:
-        """The log lines and the progress that are not known to be written."""
-        if not self._entries:
+        """The log lines, the progress and the cursors that are not known to be written."""
+        if not self._entries and not self._cursors:
             return NO_PAGE
         with self._lock:
             entries = tuple(self._entries)
+            cursors = tuple(self._cursors.values())
             self._new = 0
             until = self._written + len(entries)
         logs = [entry for entry in entries if isinstance(entry, LogEntry)] if self._keeps_logs else []
         last = next((entry for entry in reversed(entries) if isinstance(entry, Progress)), None)
-        return Page(Notes(logs=logs, progress=last), until)
+        return Page(Notes(logs=logs, progress=last, cursors=cursors), until)
 
     def written(self, page: Page) -> Sequence[Entry]:
         """Note that a page is in the store; answers its entries that are known to be so only now."""
+        for cursor in page.notes.cursors:
+            with self._lock:
+                if self._cursors.get(cursor.name) is cursor:
+                    del self._cursors[cursor.name]
         if page.until <= self._written:
             return ()
         with self._lock:

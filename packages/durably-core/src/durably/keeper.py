@@ -127,10 +127,12 @@ class Keeper:
         sent = environment.monotonic()
         executions = [item for item in self._executions() if item.interruption is None]
         try:
-            refused = await self._store.renew(
-                self._worker_id, [item.lease for item in executions], lease_seconds=seconds
-            )
-        except StoreError:
+            # An answer that hangs must not keep the next heartbeat from being sent.
+            async with asyncio.timeout(self._options.heartbeat_interval):
+                refused = await self._store.renew(
+                    self._worker_id, [item.lease for item in executions], lease_seconds=seconds
+                )
+        except (StoreError, TimeoutError):
             # Not a loss yet: the lease may outlast the trouble.
             for item in executions:
                 if environment.monotonic() >= item.deadline:

@@ -15,8 +15,8 @@ from pydantic import JsonValue, TypeAdapter
 from typing_extensions import TypeVar
 
 RunStatus: TypeAlias = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
-StepKind: TypeAlias = Literal["run", "sleep", "signal", "child", "spawn"]
-"""A body that is executed, or what a run waits for."""
+StepKind: TypeAlias = Literal["run", "map", "sleep", "signal", "child", "spawn"]
+"""A body that is executed, the list of a map's keys, or what a run waits for."""
 StepStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
 Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
 Coalesce: TypeAlias = Literal["skip", "replace", "reject"]
@@ -112,7 +112,7 @@ class Run(Generic[InputT, OutputT]):
     """The instant from which the job's timeout counts: the first start, or the first after a retry,
     of the present link."""
     crashes: int = 0
-    """Worker deaths in a row without a new checkpoint."""
+    """Worker deaths in a row without a new checkpoint, or a new cursor of a step."""
     lease_owner: str | None = None
     lease_expires_at: datetime | None = None
     lease_generation: int = 0
@@ -218,6 +218,7 @@ class Step:
     position: int
     """Its place in the order in which the run's steps first started."""
     attempt: int
+    """From 1; 0 once the run was sent back, until its next one: it will go on from its cursor."""
     sequence: int
     """The per-run sequence number of its latest change (shared with the run's logs)."""
     started_at: datetime
@@ -232,6 +233,15 @@ class Step:
     """The run that is waited for, or was spawned."""
     attempts: tuple[StepAttempt, ...] = ()
     """The attempts that failed, the oldest first, those before a retry of the run included."""
+    cursor_json: str | None = field(default=None, repr=False)
+
+    @property
+    def cursor(self) -> object:
+        """How far its body had come, as `step.save_cursor` last said, as plain JSON values.
+
+        None once the step has completed. A change of it alone is not told to subscriptions.
+        """
+        return None if self.cursor_json is None else json.loads(self.cursor_json)
 
     @property
     def result(self) -> object:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from durably.codec import Codec, codec_for, codec_of_result
 from durably.derivations import StepValues
-from durably.errors import ValidationError
+from durably.errors import StepError, ValidationError
 from durably.mapping import StepMaps
 from durably.models import LogLevel, Seconds
 from durably.naming import call_site
@@ -50,6 +50,14 @@ class Invocable(Protocol[In, Out]):
     def follow_ups(self) -> tuple[str, ...]:
         """The jobs that follow a failure, one after the other."""
         ...
+
+
+def outside_a_step(asked: str) -> StepError:
+    """What is raised when something is asked between steps that belongs into the body of one."""
+    return StepError(
+        f"step.{asked} was called between steps; it belongs into the body of a step: "
+        "a long one says by it how far it has come"
+    )
 
 
 class StepLog(ABC):
@@ -321,4 +329,35 @@ class StepContext(StepMaps, StepValues):
         """Say how far the run has come; shown as `run.progress`.
 
         Stored with the next checkpoint or within 100 ms; of several in that time the last is kept.
+        """
+
+    @abstractmethod
+    def save_cursor(self, value: object, /) -> None:
+        """In a step: say how far its body has come, for the next attempt to go on from there.
+
+        Stored with the run's next checkpoint or within 100 ms; of several the last is kept, so it may be
+        called after each row. The next attempt gets it by `cursor`, whatever ended this one: a crash, a
+        stop, a failure, a suspension, also a retry of the failed run. Dropped once the step has
+        completed. A crash may lose the last 100 ms, and then what they did is done again.
+
+        Args:
+            value: As a step's result: JSON values, or anything pydantic can store.
+
+        Raises:
+            NotStorableError: It would come back as something else; names the place. Nothing is saved.
+            PayloadTooLargeError: It is too large. Nothing is saved.
+            StepError: Called between steps.
+            asyncio.CancelledError: This execution, or this attempt, must end.
+        """
+
+    @abstractmethod
+    def cursor(self, type_: type[T], /) -> T | None:
+        """In a step: what was saved last, by an earlier attempt or by this one; None: nothing was.
+
+        Args:
+            type_: The value's type; it is validated.
+
+        Raises:
+            StoredValueError: It does not fit `type_`.
+            StepError: Called between steps.
         """

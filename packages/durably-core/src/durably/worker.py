@@ -1,7 +1,7 @@
 """The part of a process that claims runs and executes them."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 
 from durably.bus import Bus
 from durably.doorbell import Doorbell
@@ -201,10 +201,12 @@ class Worker:
 
     def _begin(self, claim: Claim, deadline: float) -> "asyncio.Task[None]":
         run_id = claim.run.id
-        for earlier in self._executions:
-            if earlier.run.id == run_id:
-                # It is still in doubt whether its outcome was written. It was, or there were no claim.
-                earlier.interruption = "lost"
+        earlier = [item for item in self._executions if item.run.id == run_id]
+        for execution in earlier:
+            execution.interrupt("lost")
+            # Also of one that has ended, and does not know yet whether its outcome was written: it was,
+            # or there were no claim.
+            execution.interruption = "lost"
         execution = Execution(
             claim,
             self._engine,
@@ -212,12 +214,16 @@ class Worker:
             journal_filled=self._keeper.note_soon,
             cleared=self._work.ring,
         )
-        task = self._environment.spawn(self._carry(execution), name=f"durably:run:{run_id}")
+        bodies = [item.root for item in earlier if item.root is not None]
+        task = self._environment.spawn(self._carry(execution, bodies), name=f"durably:run:{run_id}")
         self._executions[execution] = task
         return task
 
-    async def _carry(self, execution: Execution) -> None:
+    async def _carry(self, execution: Execution, earlier: "Sequence[asyncio.Task[object]]") -> None:
         run = execution.run
+        if earlier:
+            # Its lease ran out under it, here: two bodies of one run must not execute side by side.
+            await asyncio.wait(earlier, timeout=UNWINDING)
         try:
             await self._executor.carry(execution, self._jobs.require(run.job_name))
         except Exception as error:  # noqa: BLE001 - the worker must live on

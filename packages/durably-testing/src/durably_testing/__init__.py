@@ -1,25 +1,37 @@
 """Crash tests for Durably's jobs: every step, every fault, reproducibly."""
 
-from durably_testing.crashes import Failure, Report, crash_at_every_step
-from durably_testing.effects import EffectLedger
-from durably_testing.errors import (
-    NothingTestedError,
-    PromiseBroken,
-    RealWorldError,
-    ReplayTokenError,
-    SimulationError,
-)
-from durably_testing.faults import Fault, Kind, Moment, Plan
-from durably_testing.oracle import invariant_triggers, violations
-from durably_testing.reachability import reached, sometimes
-from durably_testing.simulation import Scene, SimulatedRun, simulate
-from durably_testing.strategies import crash_plans, inputs_for
-from durably_testing.survival import survives_crashes
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durably_testing.crashes import Failure, Report, crash_at_every_step
+    from durably_testing.effects import EffectLedger
+    from durably_testing.errors import (
+        NothingTestedError,
+        PromiseBroken,
+        RealWorldError,
+        ReplayTokenError,
+        SimulationError,
+    )
+    from durably_testing.evidence import Doing, Kill, KillMoment, note_effect
+    from durably_testing.faults import Fault, Kind, Moment, Plan
+    from durably_testing.killing import KillLoop
+    from durably_testing.oracle import invariant_triggers, violations
+    from durably_testing.reachability import reached, sometimes
+    from durably_testing.simulation import Scene, SimulatedRun, simulate
+    from durably_testing.strategies import crash_plans, inputs_for
+    from durably_testing.survival import survives_crashes
+    from durably_testing.warden import KillLoopError
 
 __all__ = [
+    "Doing",
     "EffectLedger",
     "Failure",
     "Fault",
+    "Kill",
+    "KillLoop",
+    "KillLoopError",
+    "KillMoment",
     "Kind",
     "Moment",
     "NothingTestedError",
@@ -35,9 +47,46 @@ __all__ = [
     "crash_plans",
     "inputs_for",
     "invariant_triggers",
+    "note_effect",
     "reached",
     "simulate",
     "sometimes",
     "survives_crashes",
     "violations",
 ]
+
+# Where each name lives, so that nothing is imported before it is asked for: the plugin, and with it
+# this module, is loaded in every pytest session of our users.
+_MODULES = {
+    "crashes": ["Failure", "Report", "crash_at_every_step"],
+    "effects": ["EffectLedger"],
+    "errors": [
+        "NothingTestedError",
+        "PromiseBroken",
+        "RealWorldError",
+        "ReplayTokenError",
+        "SimulationError",
+    ],
+    "evidence": ["Doing", "Kill", "KillMoment", "note_effect"],
+    "faults": ["Fault", "Kind", "Moment", "Plan"],
+    "killing": ["KillLoop"],
+    "oracle": ["invariant_triggers", "violations"],
+    "reachability": ["reached", "sometimes"],
+    "simulation": ["Scene", "SimulatedRun", "simulate"],
+    "strategies": ["crash_plans", "inputs_for"],
+    "survival": ["survives_crashes"],
+    "warden": ["KillLoopError"],
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                value = getattr(import_module(f"{__name__}.{module}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -9,7 +9,9 @@ from typing_extensions import Unpack
 from durably_testing.boundary import Word
 from durably_testing.errors import NothingTestedError
 from durably_testing.faults import Fault, Kind
+from durably_testing.profile import current_profile
 from durably_testing.simulation import AnyJob, Scene, SimulatedRun, simulate
+from durably_testing.tokens import Replay
 from durably_testing.world import LEASE
 
 In = TypeVar("In")
@@ -63,7 +65,7 @@ class Report(Generic[In, Out]):
             errors: list[Exception] = []
             for failure in self.failures:
                 error = failure.error if isinstance(failure.error, Exception) else RuntimeError(failure.error)
-                error.add_note("; ".join(failure.run.struck))
+                error.add_note(f"{'; '.join(failure.run.struck)}\n{failure.run.how_to_replay}")
                 errors.append(error)
             raise ExceptionGroup(str(self), errors)
 
@@ -100,8 +102,12 @@ def crash_at_every_step(
         check(calm)
     failures: list[Failure[In, Out]] = []
     cases = 0
-    for fault in single_faults(calm, kinds=kinds, turns=turns):
-        run = simulate(job, input, faults=[fault], **scene)
+    replay = _replay_of(calm)
+    single = ((fault,) for fault in single_faults(calm, kinds=kinds, turns=turns))
+    for plan in single if replay is None else [replay.setting.plan]:
+        run = simulate(job, input, faults=plan, **scene)
+        if replay is not None:
+            replay.verify(run.struck)
         cases += bool(run.struck)
         try:
             run.verify()
@@ -110,6 +116,14 @@ def crash_at_every_step(
         except Exception as error:  # noqa: BLE001 - whatever it is, this crash was not survived
             failures.append(Failure(run=run, error=error))
     return Report(calm=calm, cases=cases, failures=failures)
+
+
+def _replay_of(calm: SimulatedRun[Any, Any]) -> Replay | None:
+    """What `--durably-replay` asks for, where its token was made for this job and this input."""
+    replay = current_profile().replay
+    if replay is None or (replay.job_name, replay.input_json) != (calm.job_name, calm.input_json):
+        return None
+    return replay
 
 
 def single_faults(

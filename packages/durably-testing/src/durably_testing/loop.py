@@ -101,14 +101,19 @@ class SimLoop(TurnLoop):
             future.set_exception(error)
         return future
 
-    def _refuse(self, *args: Any, **options: Any) -> Any:
-        raise RealWorldError("the network or another process")
 
-    create_connection = create_server = create_unix_connection = create_unix_server = _refuse
-    create_datagram_endpoint = connect_accepted_socket = start_tls = sendfile = _refuse
-    subprocess_exec = subprocess_shell = connect_read_pipe = connect_write_pipe = _refuse
-    sock_recv = sock_sendall = sock_connect = sock_accept = _refuse
-    getaddrinfo = getnameinfo = _refuse
+def _refuse(*args: object, **options: object) -> object:
+    raise RealWorldError("the network or another process")
+
+
+_REAL_WORLD = (
+    "create_connection", "create_server", "create_unix_connection", "create_unix_server", "start_tls", "sendfile",
+    "create_datagram_endpoint", "connect_accepted_socket", "subprocess_exec", "subprocess_shell",
+    "connect_read_pipe", "connect_write_pipe", "sock_recv", "sock_sendall", "sock_connect", "sock_accept",
+    "getaddrinfo", "getnameinfo",
+)  # fmt: skip
+for _verb in _REAL_WORLD:
+    setattr(SimLoop, _verb, _refuse)
 
 
 class _Factory:

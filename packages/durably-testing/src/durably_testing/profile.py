@@ -1,8 +1,10 @@
-"""How much is tested: the profile of a pytest session."""
+"""What a pytest session was asked for: how much is tested, and whether one history is replayed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from durably_testing.tokens import Replay
 
 ProfileName: TypeAlias = Literal["quick", "ci", "nightly"]
 
@@ -18,8 +20,10 @@ class Profile:
     examples: int = EXAMPLES["quick"]
     seed: int | None = None
     """Decides what hypothesis draws; None: something new each time."""
-    replay: str | None = None
-    """The token of the one history that is wanted."""
+    replay: Replay | None = None
+    """The one history that is wanted."""
+    update_histories: bool = False
+    """Whether recorded histories are to be written anew."""
 
 
 _current = Profile()
@@ -30,7 +34,8 @@ def current_profile() -> Profile:
     return _current
 
 
-def use_profile(profile: Profile) -> None:
-    """Make this the session's."""
-    global _current  # noqa: PLW0603 - a pytest session is a process-wide thing
-    _current = profile
+def use_profile(profile: Profile) -> Profile:
+    """Make this the session's; answers the one before."""
+    global _current
+    before, _current = _current, profile
+    return before

@@ -72,7 +72,6 @@ TRIGGERS: tuple[str, ...] = (
           SELECT 1 FROM durably_runs AS other
           WHERE other.key_scope = NEW.key_scope AND other.concurrency_key = NEW.concurrency_key
             AND other.seq <> NEW.seq AND (other.status IN ('running', 'waiting') OR other.lease_owner IS NOT NULL)
-            AND other.holds_key = 1
         )""",
         "'run ' || NEW.id || ' began while another run held its key'",
     ),

@@ -16,7 +16,8 @@ from durably import Durably, Event, JobDefinition, JobHandle, LogEntry, Run, Run
 from durably_testing.boundary import Word
 from durably_testing.effects import EffectLedger
 from durably_testing.errors import PromiseBroken
-from durably_testing.faults import Fault, Plan, Setting, in_order
+from durably_testing.faults import Fault, Plan, in_order
+from durably_testing.tokens import Setting, make_token
 from durably_testing.world import HORIZON, Meanwhile, World
 
 In = TypeVar("In")
@@ -37,6 +38,8 @@ class SimulatedRun(Generic[In, Out]):
     input: In
     run: Run[In, Out]
     """As it stands at the end."""
+    runs: Sequence[Run]
+    """All runs of the history, the newest first: this one, its children, what was triggered meanwhile."""
     steps: Sequence[Step]
     logs: Sequence[LogEntry]
     events: Sequence[Event] = field(repr=False)
@@ -53,8 +56,8 @@ class SimulatedRun(Generic[In, Out]):
     words: Sequence[Word] = field(repr=False)
     """What the workers said to their stores: the points at which a fault may strike."""
     turns: int
-    token: str
-    """Replays this very history."""
+    input_json: str = field(repr=False)
+    """The input, as it was stored."""
 
     @property
     def status(self) -> RunStatus:
@@ -89,6 +92,18 @@ class SimulatedRun(Generic[In, Out]):
         """The plan."""
         return self.setting.plan
 
+    @property
+    def token(self) -> str:
+        """Replays this very history, in the test that is executing."""
+        return make_token(
+            self.setting, job_name=self.job_name, input_json=self.input_json, struck=self.struck
+        )
+
+    @property
+    def how_to_replay(self) -> str:
+        """What to type to see this very history again."""
+        return f"replay it: pytest --durably-replay={self.token}"
+
     def story(self) -> str:
         """The faults, the last lines of the history, and how to see it again."""
         struck = "\n".join(f"  {number}. {words}" for number, words in enumerate(self.struck, 1))
@@ -98,7 +113,7 @@ class SimulatedRun(Generic[In, Out]):
                 f"input: {self.input!r}",
                 "the last lines of its history (virtual seconds, process, deed):",
                 *self.trace[-LINES_SHOWN:],
-                f"replay it: pytest --durably-replay={self.token}",
+                self.how_to_replay,
             ]
         )
 
@@ -202,6 +217,7 @@ def _tell(
         job_name=definition.name,
         input=input,
         run=cast("Run[In, Out]", run),
+        runs=world.do(world.client.get_runs(limit=1000)),
         steps=steps,
         logs=logs,
         events=tuple(world.witness.events),
@@ -212,7 +228,7 @@ def _tell(
         trace=tuple(world.witness.trace),
         words=tuple(world.words),
         turns=world.turns,
-        token=setting.token(definition.name, str(row[0])),
+        input_json=str(row[0]),
     )
 
 

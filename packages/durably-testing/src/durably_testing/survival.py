@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis import strategies as st
 from typing_extensions import Unpack
 
-from durably import JobDefinition
+from durably import JobDefinition, StoredValueError
 from durably_testing.crashes import KINDS, single_faults
-from durably_testing.errors import NothingTestedError, SimulationError
-from durably_testing.faults import Fault, Kind, Plan, read_token
+from durably_testing.errors import NothingTestedError, ReplayTokenError, SimulationError
+from durably_testing.faults import Fault, Kind, Plan
 from durably_testing.profile import current_profile
 from durably_testing.simulation import AnyJob, Scene, SimulatedRun, definition_of, simulate
 from durably_testing.strategies import crash_plans, inputs_for
+from durably_testing.tokens import Replay
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -103,12 +104,21 @@ class _Trial(Generic[In, Out]):
         self._scene = scene
         self.struck: int = 0
 
-    def replay(self, token: str) -> None:
+    def replay(self, replay: Replay) -> None:
         """The one history that a token stands for."""
-        setting, input_json = read_token(token, job_name=self._job.name)
-        input = self._job.input_codec.decode(input_json, what="the token's input")
+        if replay.job_name != self._job.name:
+            raise ReplayTokenError(
+                f"the token is outdated: it is of job {replay.job_name!r}, the test is about {self._job.name!r} now"
+            )
+        try:
+            input = self._job.input_codec.decode(replay.input_json, what="the token's input")
+        except StoredValueError as error:
+            raise ReplayTokenError(f"the token is outdated: {error}") from None
+        setting = replay.setting
         scene = self._scene | Scene(workers=setting.workers, seed=setting.seed)
-        self._judge(input, simulate(self._job, input, faults=setting.plan, **scene))
+        run = simulate(self._job, input, faults=setting.plan, **scene)
+        replay.verify(run.struck)
+        self._judge(input, run)
 
     def crash_everywhere(self, inputs: st.SearchStrategy[In], kinds: Sequence[Kind]) -> None:
         """Every single fault, with the simplest input."""

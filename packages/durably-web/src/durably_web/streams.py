@@ -13,7 +13,16 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeAlias
 
-from anyio import CancelScope, EndOfStream, WouldBlock, create_memory_object_stream, current_time
+from anyio import (
+    CancelScope,
+    ClosedResourceError,
+    EndOfStream,
+    Event,
+    WouldBlock,
+    create_memory_object_stream,
+    create_task_group,
+    current_time,
+)
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
@@ -46,6 +55,8 @@ LIFE = 60.0
 HEARTBEAT = 15.0
 PATIENCE = 20.0
 """Seconds after which a client that does not read is gone."""
+FAREWELL = 1.0
+"""Seconds that a stream has to end by itself once the server is told to stop."""
 AHEAD = 16
 """Events that are made before the client has taken those before them."""
 MOST_STREAMS = 1000
@@ -170,6 +181,7 @@ class _Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outbox, inbox = create_memory_object_stream[Message](AHEAD)
+        shutdown = Event()
         response = EventSourceResponse(
             self._chunks(inbox),
             headers=HEADERS,
@@ -177,16 +189,26 @@ class _Stream:
             ping=HEARTBEAT,
             ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
             send_timeout=PATIENCE,
-            data_sender_callable=partial(self._produce, outbox),
+            data_sender_callable=partial(self._produce, outbox, shutdown),
+            shutdown_event=shutdown,
+            shutdown_grace_period=FAREWELL,
         )
         with self._streams.counted(), outbox, inbox:
             await response(scope, receive, send)
 
-    async def _produce(self, outbox: Outbox) -> None:
-        """Make the events, no faster than they are taken."""
+    async def _produce(self, outbox: Outbox, shutdown: Event) -> None:
+        """Make the events, no faster than they are taken, until there are no more or the server stops."""
+        async with create_task_group() as group:
+            group.start_soon(self._tell_until_the_end, outbox)
+            await shutdown.wait()
+            outbox.close()
+
+    async def _tell_until_the_end(self, outbox: Outbox) -> None:
         with outbox:
             try:
                 await self._tell(outbox)
+            except ClosedResourceError:
+                pass  # the server stops
             except DurablyError:
                 logger.exception("an event stream ended early; its client will come again")
 

@@ -58,9 +58,12 @@ class RunTeller:
         self._end: list[Wire] = []
 
     def present(self, run: Run) -> list[Wire]:
-        """How things stand, for somebody who was away; of an end it is told when it comes."""
+        """How things stand, for somebody who was away; of an end they are told when it comes."""
         self._run = run
-        return [] if run.is_terminal else self._course.advance(run)
+        if run.is_terminal:
+            self._course = Course("leased")
+            return []
+        return self._course.advance(run)
 
     def tell(self, update: RunUpdate) -> list[Wire]:
         """What happened."""

@@ -1,7 +1,7 @@
 """The codec of one type: a trip through JSON text that either changes nothing or is refused."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import lru_cache
 from types import GeneratorType
 from typing import Any, Generic, Never, NoReturn, cast, overload
@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from durably.codec.difference import SCALARS, Difference, find_difference, kind_of, type_name
 from durably.codec.reasons import explain, why
+from durably.codec.shapes import shape_of_schema, shape_of_text
 from durably.errors import (
     ConfigurationError,
     NotStorableError,
@@ -70,16 +71,24 @@ class Codec(Generic[T]):
         """The value of a stored text.
 
         Raises:
-            StoredValueError: The text does not fit the type. Names fields and shapes, never values.
+            StoredValueError: The text does not fit the type. Names fields and both shapes, never values.
         """
+        fields: list[str] = []
         try:
             return self._load(text)
         except PydanticValidationError as error:
-            reasons = explain(error, stored=True)[1]
+            by_place, reasons = explain(error, stored=True)
+            fields = [place for place in by_place if place]
         except Exception as error:  # noqa: BLE001 (a model's own code may raise anything)
             reasons = f"reading it raised {kind_of(error)}"
+        first = {part for place in fields for part in place.split(".")}
         # Raised outside the handlers: pydantic's message holds the values, and a traceback would print it.
-        raise StoredValueError(f"{what} as stored does not fit {self._type_name}: {reasons}")
+        raise StoredValueError(
+            f"{what} as stored does not fit {self._type_name}: {reasons}",
+            fields=fields,
+            stored=shape_of_text(text, first=first),
+            expected=self._expected(first),
+        )
 
     def validate(self, value: object, *, what: str) -> T:
         """A value from outside (an instance, or the data for one), checked and converted.
@@ -114,6 +123,15 @@ class Codec(Generic[T]):
             return self._adapter.json_schema(schema_generator=_Schema)
         except PydanticInvalidForJsonSchema:
             return {}
+
+    def _expected(self, first: Container[str]) -> str:
+        """The outline of what `decode` takes."""
+        try:
+            return shape_of_schema(
+                self._adapter.json_schema(by_alias=False, schema_generator=_Schema), first=first
+            )
+        except Exception:  # noqa: BLE001 (a type may have no schema, and a model's own code may make it)
+            return self._type_name
 
     def _trip(self, value: T, what: str, limit: int) -> tuple[str, T]:
         if isinstance(value, GeneratorType):  # pydantic would read on for ever if it has no end

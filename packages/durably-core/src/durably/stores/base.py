@@ -105,6 +105,8 @@ class StepRecord:
     child_id: str | None = None
     failures: int = 0
     """Attempts that failed since it first started, or since the run was last sent back."""
+    cursor_json: str | None = field(default=None, repr=False)
+    """How far its body had come, as that last said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +144,11 @@ class Notes:
     logs: Sequence[LogEntry] = ()
     progress: Progress | None = None
     started: Sequence[StepRecord] = ()
+    cursors: Sequence[StepRecord] = ()
+    """Steps that have not completed, with new cursors. One that its store does not know yet begins so."""
 
     def __bool__(self) -> bool:
-        return bool(self.logs or self.progress or self.started)
+        return bool(self.logs or self.progress or self.started or self.cursors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +298,7 @@ class Store(Watched, Protocol):
     async def save_step(self, lease: Lease, step: StepRecord, notes: Notes, /) -> Answer:
         """Write a completed or failed step and the notes; one transaction.
 
+        Its cursor is dropped once it is completed, and by nothing else.
         A completed or failed step is never overwritten; the same record again is `applied`.
         """
         ...
@@ -307,7 +312,7 @@ class Store(Watched, Protocol):
         ...
 
     async def note(self, lease: Lease, notes: Notes, /) -> Answer:
-        """Write logs, progress and started steps; one transaction."""
+        """Write logs, progress, cursors and started steps; one transaction."""
         ...
 
     async def finish(self, lease: Lease, outcome: Outcome, notes: Notes, /) -> Answer:
@@ -404,8 +409,8 @@ class Store(Watched, Protocol):
     async def retry(self, run_id: str, /, *, token: str) -> Transition:
         """failed or cancelled → pending, checkpoints kept; one transaction.
 
-        Drops exactly the steps named in the run's error; clears error, crashes, completed_at; takes
-        its turn in its key's queue by its old rank.
+        Drops exactly the steps named in the run's error (those with a cursor become `running`, attempt
+        0); clears error, crashes, completed_at; takes its turn in its key's queue by its old rank.
         """
         ...
 

@@ -90,6 +90,7 @@ def _save(session: Session, lease: Lease, step: StepRecord) -> bool:
             "completed_at": step.completed_at,
             "error": error,
             "result": step.result_json,
+            "kind": step.kind,
         },
     )
     return written.rowcount > 0
@@ -120,6 +121,19 @@ def write_notes(session: Session, lease: Lease, notes: Notes) -> None:
     fence: dict[str, Value] = {"run_id": lease.run_id, "generation": lease.generation}
     for step in notes.started:
         _save(session, lease, step)
+    for step in notes.cursors:
+        session.run(
+            SQL["save_cursor"],
+            {
+                **fence,
+                "name": step.name,
+                "position": step.position,
+                "attempt": step.attempt,
+                "sequence": step.sequence,
+                "started_at": step.started_at,
+                "cursor": step.cursor_json,
+            },
+        )
     for entry in notes.logs:
         session.run(
             SQL["save_log"],

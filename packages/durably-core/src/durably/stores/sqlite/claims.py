@@ -107,7 +107,8 @@ def _take(session: Session, seq: int, request: ClaimRequest, *, suspect: bool) -
         # Nobody had it before, so it has neither steps nor logs.
         return claim
     end_what_can_end(session, seq)
-    steps = [to_step_record(row) for row in session.rows(SQL["steps_of_run"], {"seq": seq})]
+    rows = session.rows(SQL["steps_of_run"], {"seq": seq})
+    steps = [replace(to_step_record(row), cursor_json=row["cursor"]) for row in rows]
     if any(step.status == "running" for step in steps):
         failures = failures_of(session, seq)
         steps = [replace(step, failures=failures.get(step.name, 0)) for step in steps]

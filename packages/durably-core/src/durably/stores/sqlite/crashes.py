@@ -1,7 +1,7 @@
 """The death of an owner: whom to charge with it, and when a run is taken out of circulation.
 
-The poison guard: a run that was running at two deaths in a row, with no new checkpoint of its own
-in between, is a suspect. A death *counts* against a run only if nothing else can have caused it:
+The poison guard: a run that was running at two deaths in a row, with no new checkpoint or cursor of
+its own in between, is a suspect. A death *counts* against a run only if nothing else can have caused it:
 it was all that the worker held, or the only suspect among what it held.
 """
 
@@ -26,7 +26,7 @@ DEATHS_OF_A_SUSPECT = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A run's deaths in a row without a new checkpoint."""
+    """A run's deaths in a row without a new checkpoint or cursor."""
 
     crashes: int
     counted: int
@@ -34,16 +34,17 @@ class Record:
     checkpoints: int
     """Finished steps at the last of them."""
 
-    def is_suspect(self, checkpoints: int) -> bool:
+    def is_suspect(self, checkpoints: int, *, has_new_cursor: bool = False) -> bool:
         """Whether the run, with this many finished steps now, must be executed alone."""
-        return self.crashes >= DEATHS_OF_A_SUSPECT and checkpoints <= self.checkpoints
+        has_advanced = has_new_cursor or checkpoints > self.checkpoints
+        return self.crashes >= DEATHS_OF_A_SUSPECT and not has_advanced
 
-    def after_death(self, checkpoints: int, *, counts: bool) -> "Record":
-        """The record with one more death; a new checkpoint begins a new series."""
-        progressed = checkpoints > self.checkpoints
+    def after_death(self, checkpoints: int, *, counts: bool, has_new_cursor: bool = False) -> "Record":
+        """The record with one more death; a new checkpoint or cursor begins a new series."""
+        has_advanced = has_new_cursor or checkpoints > self.checkpoints
         return Record(
-            crashes=1 if progressed else self.crashes + 1,
-            counted=(0 if progressed else self.counted) + counts,
+            crashes=1 if has_advanced else self.crashes + 1,
+            counted=(0 if has_advanced else self.counted) + counts,
             checkpoints=checkpoints,
         )
 
@@ -58,10 +59,11 @@ class _Held:
     expires_at: float
     record: Record
     checkpoints: int
+    has_new_cursor: bool
 
     @property
     def is_suspect(self) -> bool:
-        return self.record.is_suspect(self.checkpoints)
+        return self.record.is_suspect(self.checkpoints, has_new_cursor=self.has_new_cursor)
 
 
 def take_over(session: Session, owner: str, *, by: str | None, max_crashes: int, dead: bool) -> Sequence[Run]:
@@ -89,7 +91,7 @@ def take_over(session: Session, owner: str, *, by: str | None, max_crashes: int,
             hand_back(session, run.seq)
             continue
         counts = conclusive and (len(held) == 1 or suspects == [run.seq])
-        record = run.record.after_death(run.checkpoints, counts=counts)
+        record = run.record.after_death(run.checkpoints, counts=counts, has_new_cursor=run.has_new_cursor)
         charged.append((run.id, int(counts), record.checkpoints))
         session.run(
             SQL["charge_run"],
@@ -100,6 +102,7 @@ def take_over(session: Session, owner: str, *, by: str | None, max_crashes: int,
                 "checkpoints": record.checkpoints,
             },
         )
+        session.run(SQL["note_cursors"], {"seq": run.seq})
         if record.counted >= max_crashes:
             parked.append(_park(session, run.seq, record.counted))
         else:
@@ -129,6 +132,7 @@ def _held_by(session: Session, owner: str) -> Sequence[_Held]:
                 crashes=row["crashes"], counted=row["counted_crashes"], checkpoints=row["steps_at_crash"]
             ),
             checkpoints=row["checkpoints"],
+            has_new_cursor=bool(row["has_new_cursor"]),
         )
         for row in session.rows(SQL["held_runs"], {"worker_id": owner})
     ]

@@ -95,7 +95,8 @@ def to_step(row: sqlite3.Row, attempts: tuple[StepAttempt, ...] = ()) -> Step:
         wake_at=maybe_instant(row["wake_at"]),
         signal_key=row["signal_key"],
         child_id=row["child_id"],
-        attempts=attempts if row["kind"] == "run" else (),
+        attempts=attempts if row["kind"] in {"run", "map"} else (),
+        cursor_json=row["cursor"],
     )
 
 

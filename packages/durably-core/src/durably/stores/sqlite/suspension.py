@@ -27,7 +27,7 @@ def nothing_to_settle(session: Session, lease: Lease, waits: Sequence[Wait], not
         if found is None:
             return None
         step = to_step_record(found)
-        if step.status == "running" and is_over(session, row["seq"], step):
+        if step.kind != wait.step.kind or (step.status == "running" and is_over(session, row["seq"], step)):
             return None
         steps.append(step)
     return Settled(answer="applied", steps=steps)

@@ -41,12 +41,13 @@ def retry(session: Session, run_id: str, token: str) -> Transition:
 def send_back(session: Session, seq: int, failed: Sequence[str], token: str) -> None:
     """Drop the failures of these steps, and let every unfinished one begin its attempts anew.
 
-    A failed child is retried, in its place.
+    A step with a cursor keeps that. A failed child is retried, in its place.
     """
     for name in failed:
         child_id = await_again(session, seq, name)
         if child_id is None:
             session.run(SQL["keep_failure"], {"seq": seq, "name": name})
+            session.run(SQL["put_back"], {"seq": seq, "name": name})
             session.run(SQL["drop_failure"], {"seq": seq, "name": name})
         else:
             retry(session, child_id, token)

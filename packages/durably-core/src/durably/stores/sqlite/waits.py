@@ -155,7 +155,7 @@ def _outcome(session: Session, seq: int, step: StepRecord) -> _Outcome | None:
             return _outcome_of_child(session, step)
         case "signal":
             return _outcome_of_signal(session, seq, step, in_time=in_time)
-        case "run":
+        case "run" | "map":
             return None
         case _:
             assert_never(step.kind)

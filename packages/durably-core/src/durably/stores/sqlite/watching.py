@@ -30,7 +30,7 @@ def follow(session: Session, run_id: str, change: int, after: int | None, limit:
     with session.snapshot():
         if after is None:
             last = session.row(SQL["last_sequence"], {"run_id": run_id})
-            after = 0 if last is None else last[0]
+            after = 0 if last is None else int(last[0])
         row = session.row(SQL["glance"], {"run_id": run_id, "sequence": after})
         if row is None:
             return None

@@ -10,6 +10,7 @@ ON CONFLICT (run_seq, name) DO UPDATE SET
   attempt = excluded.attempt,
   sequence = excluded.sequence,
   started_at = excluded.started_at,
+  kind = 'run',
   wake_at = excluded.wake_at
 WHERE durably_steps.status = 'running' AND durably_steps.sequence <= excluded.sequence;
 

@@ -3,9 +3,9 @@
 -- :name save_step
 -- One statement and no read: no row changed means refused. It moves no index of durably_runs.
 INSERT INTO durably_steps (
-  run_seq, name, status, position, attempt, sequence, started_at, completed_at, error, result
+  run_seq, name, status, position, attempt, sequence, started_at, completed_at, error, result, kind
 )
-SELECT seq, :name, :status, :position, :attempt, :sequence, :started_at, :completed_at, :error, :result
+SELECT seq, :name, :status, :position, :attempt, :sequence, :started_at, :completed_at, :error, :result, :kind
 FROM durably_runs WHERE id = :run_id AND status = 'running' AND lease_generation = :generation
 ON CONFLICT (run_seq, name) DO UPDATE SET
   status = excluded.status,
@@ -16,9 +16,19 @@ ON CONFLICT (run_seq, name) DO UPDATE SET
   completed_at = excluded.completed_at,
   error = excluded.error,
   result = excluded.result,
+  kind = excluded.kind,
+  cursor = CASE WHEN excluded.status <> 'completed' THEN durably_steps.cursor END,
   wake_at = NULL
 -- A mark that comes late must not hide an attempt that failed since.
 WHERE durably_steps.status NOT IN ('completed', 'failed') AND durably_steps.sequence <= excluded.sequence;
+
+-- :name save_cursor
+-- Also of a step that failed: what tries it again, goes on from there.
+INSERT INTO durably_steps (run_seq, name, status, position, attempt, sequence, started_at, cursor)
+SELECT seq, :name, 'running', :position, :attempt, :sequence, :started_at, :cursor
+FROM durably_runs WHERE id = :run_id AND status = 'running' AND lease_generation = :generation
+ON CONFLICT (run_seq, name) DO UPDATE SET cursor = excluded.cursor
+WHERE durably_steps.status <> 'completed';
 
 -- :name find_step
 SELECT step.status, step.attempt, step.error, step.result

@@ -42,7 +42,7 @@ SELECT key_scope, concurrency_key FROM durably_runs WHERE seq = :seq;
 
 -- :name steps_of_run
 SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
-  kind, wake_at, signal_key, child_id
+  kind, wake_at, signal_key, child_id, cursor
 FROM durably_steps WHERE run_seq = :seq ORDER BY position;
 
 -- :name last_sequence

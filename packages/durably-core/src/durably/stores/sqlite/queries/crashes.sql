@@ -9,12 +9,19 @@ SELECT
   (
     SELECT count(*) FROM durably_steps AS step
     WHERE step.run_seq = seq AND step.status IN ('completed', 'failed')
-  ) AS checkpoints
+  ) AS checkpoints,
+  EXISTS (
+    SELECT 1 FROM durably_steps AS step
+    WHERE step.run_seq = seq AND step.status = 'running' AND step.cursor IS NOT step.cursor_at_crash
+  ) AS has_new_cursor
 FROM durably_runs WHERE lease_owner = :worker_id;
 
 -- :name charge_run
 UPDATE durably_runs SET crashes = :crashes, counted_crashes = :counted, steps_at_crash = :checkpoints
 WHERE seq = :seq;
+
+-- :name note_cursors
+UPDATE durably_steps SET cursor_at_crash = cursor WHERE run_seq = :seq AND cursor IS NOT cursor_at_crash;
 
 -- :name park_run
 UPDATE durably_runs SET

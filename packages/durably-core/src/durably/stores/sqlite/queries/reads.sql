@@ -11,7 +11,8 @@ SELECT * FROM durably_snapshots WHERE change > :after ORDER BY change LIMIT :lim
 
 -- :name list_steps
 SELECT step.name, step.status, step.position, step.attempt, step.sequence, step.started_at, step.completed_at,
-  CASE WHEN :results THEN step.result END AS result, step.error, step.kind, step.wake_at, step.signal_key, step.child_id
+  CASE WHEN :results THEN step.result END AS result, step.error, step.kind, step.wake_at, step.signal_key,
+  step.child_id, step.cursor
 FROM durably_runs AS run CROSS JOIN durably_steps AS step ON step.run_seq = run.seq
 WHERE run.id = :run_id AND step.sequence > :after
 ORDER BY step.position;

@@ -47,6 +47,11 @@ SELECT run_seq, sequence, name, attempt, 1, started_at, coalesce(completed_at, s
 FROM durably_steps WHERE run_seq = :seq AND name = :name AND status = 'failed' AND error IS NOT NULL
 ON CONFLICT DO NOTHING;
 
+-- :name put_back
+-- A step that has come part of its way keeps its place, and goes on from its cursor.
+UPDATE durably_steps SET status = 'running', attempt = 0, completed_at = NULL, error = NULL
+WHERE run_seq = :seq AND name = :name AND status = 'failed' AND cursor IS NOT NULL;
+
 -- :name drop_failure
 DELETE FROM durably_steps WHERE run_seq = :seq AND name = :name AND status = 'failed';
 

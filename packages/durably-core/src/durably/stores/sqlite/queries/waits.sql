@@ -4,16 +4,28 @@
 SELECT seq, id FROM durably_runs WHERE id = :run_id AND status = 'running' AND lease_generation = :generation;
 
 -- :name begin_wait
--- What is stored wins: the deadline is that of the first call.
+-- What is stored wins: the deadline is that of the first call. But a body that was begun, and came to nothing, gives way
+-- to a wait that has its name now.
 INSERT INTO durably_steps (
   run_seq, name, status, position, attempt, sequence, started_at, kind, wake_at, signal_key, child_id
 ) VALUES (:seq, :name, 'running', :position, :attempt, :sequence, :started_at, :kind, :wake_at, :signal_key, :child_id)
-ON CONFLICT (run_seq, name) DO NOTHING;
+ON CONFLICT (run_seq, name) DO UPDATE SET
+  position = excluded.position,
+  attempt = excluded.attempt,
+  sequence = excluded.sequence,
+  started_at = excluded.started_at,
+  kind = excluded.kind,
+  wake_at = excluded.wake_at,
+  signal_key = excluded.signal_key,
+  child_id = excluded.child_id,
+  cursor = NULL
+WHERE durably_steps.status = 'running' AND durably_steps.kind IN ('run', 'map')
+  AND excluded.kind NOT IN ('run', 'map');
 
 -- :name waits_of_run
 SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
   kind, wake_at, signal_key, child_id
-FROM durably_steps WHERE run_seq = :seq AND status = 'running' AND kind <> 'run' ORDER BY position;
+FROM durably_steps WHERE run_seq = :seq AND status = 'running' AND kind NOT IN ('run', 'map') ORDER BY position;
 
 -- :name find_wait
 SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
