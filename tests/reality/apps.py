@@ -62,5 +62,16 @@ async def rounds(step: StepContext, input: tuple[int, int]) -> int:
     return total
 
 
+@job
+async def tiny(step: StepContext, input: int) -> int:
+    """Over as soon as it has begun."""
+    return input
+
+
 def app(database: str) -> Durably:
     return Durably(database, jobs=[order, basket, rounds], stale_threshold=1.0, heartbeat_interval=0.25)
+
+
+def patient(database: str) -> Durably:
+    """With leases that no busy machine makes run out."""
+    return Durably(database, jobs=[tiny])

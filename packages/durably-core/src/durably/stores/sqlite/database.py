@@ -1,6 +1,7 @@
 """A database that is open: its connections, each on a thread of its own."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from durably.environment import Environment
-from durably.errors import NotRunningError, StoreBusyError, StoreUnavailableError
+from durably.errors import NotRunningError, StoreBusyError, StoreError
 from durably.models import Durability
 from durably.stores.sqlite import schema
 from durably.stores.sqlite.connection import MEMORY, Connector, check_version, connect, connect_reader
@@ -20,6 +21,8 @@ from durably.stores.sqlite.upkeep import Upkeep
 from durably.stores.sqlite.writer import Desk
 
 T = TypeVar("T")
+
+logger: logging.Logger = logging.getLogger("durably")
 
 OPENING_PAUSE = 0.05
 """Seconds between two tries to open a database that is busy."""
@@ -123,8 +126,17 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._process = self._environment.process_id()
         if opened.reader is not None:
-            self._reader = Desk(self._environment, "durably-reader", opened.reader, self.path)
-        self._writer = Desk(self._environment, "durably-writer", opened.writer, self.path, idle=opened.upkeep)
+            self._reader = Desk(
+                self._environment, "durably-reader", opened.reader, self.path, damaged=self._give_up
+            )
+        self._writer = Desk(
+            self._environment,
+            "durably-writer",
+            opened.writer,
+            self.path,
+            damaged=self._give_up,
+            idle=opened.upkeep,
+        )
 
     async def _opened(self) -> "_Opened":
         """Open the connections away from the loop.
@@ -182,7 +194,10 @@ class Database:
             for changed in self.watchers:
                 self._writer.tell(changed)
 
-    def _give_up(self, error: StoreUnavailableError) -> None:
+    def _give_up(self, error: StoreError) -> None:
+        """Neither read nor write any more: with a damaged file, or the wrong one, that could only do harm."""
+        if self._writer is None or self._writer.broken is None:
+            logger.error("the database is given up: %s", error)
         for desk in (self._writer, self._reader):
             if desk is not None:
                 desk.broken = error

@@ -72,7 +72,7 @@ class Upkeep:
             self._replaced(
                 StoreUnavailableError(
                     f"{self._path}: the database file was deleted or replaced while it was open; "
-                    "put it back, or restart this process to use the new one"
+                    "see that the right one is in its place, and restart this process"
                 )
             )
 

@@ -119,11 +119,13 @@ class Desk:
         session: Session,
         path: str,
         *,
+        damaged: Callable[[NotADatabaseError], None],
         idle: Callable[[], None] | None = None,
     ) -> None:
         self.session = session
         self.broken: StoreError | None = None
         """Set once the database is beyond help; every later operation fails with it."""
+        self._damaged = damaged
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._lane: Lane[Operation[Any]] = environment.lane(name, self._handle, idle=idle)
@@ -167,6 +169,10 @@ class Desk:
     def _handle(self, batch: list[Operation[Any]]) -> None:
         if self.broken is None:
             carry_out(self.session, batch, self._path)
+            for operation in batch:
+                if isinstance(operation.error, NotADatabaseError):
+                    self._damaged(operation.error)
+                    break
         else:
             for operation in batch:
                 operation.error = type(self.broken)(str(self.broken))
