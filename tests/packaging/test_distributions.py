@@ -12,6 +12,7 @@ import pytest
 from tests.packaging.conftest import DISTRIBUTIONS, REPOSITORY
 
 CORE = REPOSITORY / "packages" / "durably-core" / "src" / "durably"
+WEB = REPOSITORY / "packages" / "durably-web" / "src" / "durably_web"
 
 
 def metadata(wheel: Path) -> Message:
@@ -49,10 +50,20 @@ def test_a_companion_needs_the_same_minor_release_of_core(name: str, wheels: dic
     assert pin in metadata(wheels[name]).get_all("Requires-Dist", [])
 
 
-def test_the_wheel_of_core_holds_every_source_file_sql_included(wheels: dict[str, Path]) -> None:
-    with ZipFile(wheels["durably-core"]) as archive:
-        held = {name for name in archive.namelist() if name.startswith("durably/")}
-    assert held == set(source_files(CORE))
+@pytest.mark.parametrize(("name", "source"), [("durably-core", CORE), ("durably-web", WEB)])
+def test_a_wheel_holds_every_source_file_sql_templates_and_scripts_included(
+    name: str, source: Path, wheels: dict[str, Path]
+) -> None:
+    with ZipFile(wheels[name]) as archive:
+        held = {file for file in archive.namelist() if file.startswith(f"{source.name}/")}
+    assert held == set(source_files(source))
+
+
+def test_the_wheel_of_web_carries_the_licence_of_what_it_brings(wheels: dict[str, Path]) -> None:
+    with ZipFile(wheels["durably-web"]) as archive:
+        held = archive.namelist()
+    assert "durably_web/static/vendor/htmx-LICENSE.txt" in held
+    assert "durably_web/templates/durably/components/run_progress.html" in held
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

@@ -1,6 +1,7 @@
 """A dashboard and an HTTP interface for Durably's jobs."""
 
 from durably_web.api import DurablyHandler, create_durably_handler
+from durably_web.app import DurablyWeb, DurablyWebOptions
 from durably_web.auth import AuthConfig, RunOperation, TriggerRequest, allow_local
 from durably_web.policy import AuditEntry
 
@@ -8,6 +9,8 @@ __all__ = [
     "AuditEntry",
     "AuthConfig",
     "DurablyHandler",
+    "DurablyWeb",
+    "DurablyWebOptions",
     "RunOperation",
     "TriggerRequest",
     "allow_local",

@@ -67,6 +67,9 @@ class AuthConfig(Generic[Ctx]):
         None
     )
     """Which buttons a page shows them for this run. It only hides; the other hooks decide."""
+    sees_workers: Callable[[Ctx], bool | Awaitable[bool]] | None = None
+    """Whether they see the workers: hosts, processes, and the jobs they know. Default: whoever sees all
+    runs does, which means that there is no `scope_runs`."""
 
 
 async def allow_local(request: Request) -> str:

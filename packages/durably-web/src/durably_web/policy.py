@@ -7,6 +7,7 @@ there is not, are refused with the same words.
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from starlette.exceptions import HTTPException
@@ -24,9 +25,11 @@ from durably import (
     RunFilter,
     RunsUpdate,
     RunUpdate,
+    Statistics,
     Step,
     Subscription,
     TriggerOptions,
+    WorkerInfo,
 )
 from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
 
@@ -137,12 +140,18 @@ class Caller(Generic[Ctx]):
         return run
 
     async def runs(
-        self, asked: RunFilter, *, limit: int = MOST_LISTED, offset: int = 0, before: int | None = None
+        self,
+        asked: RunFilter,
+        *,
+        limit: int = MOST_LISTED,
+        offset: int = 0,
+        before: int | None = None,
+        after: int | None = None,
     ) -> list[Run]:
         """The runs that fit, newest first, at most 200."""
         where = await self.scoped(asked)
         return await self._durably.get_runs(
-            where=where, limit=min(limit, MOST_LISTED), offset=offset, before=before
+            where=where, limit=min(limit, MOST_LISTED), offset=offset, before=before, after=after
         )
 
     async def count_runs(self, asked: RunFilter, *, cap: int) -> int:
@@ -168,6 +177,23 @@ class Caller(Generic[Ctx]):
         """Why the run is not running."""
         await self.run(run_id)
         return await self._durably.explain(run_id)
+
+    async def statistics(self, asked: RunFilter, *, since: datetime) -> Statistics:
+        """How those of the runs that fit ended which ended since then."""
+        return await self._durably.get_statistics(where=await self.scoped(asked), since=since)
+
+    async def sees_workers(self) -> bool:
+        """Whether they may know who executes the runs."""
+        hook = self._auth.sees_workers
+        return self._auth.scope_runs is None if hook is None else await settle(hook(self.ctx))
+
+    async def workers(self) -> Sequence[WorkerInfo]:
+        """Who executes the runs; nobody, if they may not know."""
+        return await self._durably.get_workers() if await self.sees_workers() else ()
+
+    async def sees_job(self, job_name: str) -> bool:
+        """Whether there could be runs of this job for them."""
+        return not (await self.scoped(RunFilter(job_name=(job_name,)))).is_nothing
 
     async def subscribe(self, run_id: str, *, after: str | None = None) -> Subscription[RunUpdate]:
         """The run's updates."""

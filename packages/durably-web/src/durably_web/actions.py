@@ -1,0 +1,187 @@
+"""What forms do: each change, and where the browser goes then."""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from durably import ConflictError, Run, RunNotFoundError, ValidationError
+from durably_web import answers
+from durably_web.auth import RunOperation
+from durably_web.components.base import from_query
+from durably_web.components.panels import RunPanel
+from durably_web.components.run import RunActions
+from durably_web.components.triggering import Mode, TriggerForm
+from durably_web.kit import Kit
+from durably_web.pages import Pages
+from durably_web.sent import Form, Sent
+from durably_web.urls import with_query
+from durably_web.visits import Visit
+
+MOST_SELECTED: Final = 1_000
+
+QUESTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "cancel": ("Cancel this run?", "What it does now is cut off. Finished steps stay.", "Cancel run"),
+    "delete": ("Delete this run?", "Its steps, logs and payloads are gone for good.", "Delete run"),
+}
+
+
+class Actions:
+    """Carries out what forms ask for, as the visitor."""
+
+    def __init__(self, kit: Kit, pages: Pages) -> None:
+        self._kit = kit
+        self._pages = pages
+
+    async def act(self, visit: Visit, run_id: str, action: RunOperation) -> Response:
+        """Do one thing with one run."""
+        form = await Form.of(visit.request)
+        run = await visit.caller.run(run_id, action)
+        if action in QUESTIONS and form.get("confirmed") != "yes":
+            return self._ask(visit, run, action, form)
+        try:
+            return await self._done(visit, run, action, form)
+        except ConflictError:
+            return await self._shown(visit, run_id, form, "conflict")
+
+    async def signal(self, visit: Visit, run_id: str) -> Response:
+        """Send a signal to a run."""
+        form = await Form.of(visit.request)
+        run = await visit.caller.run(run_id, "signal")
+        try:
+            payload: object = json.loads(form.get("payload") or "null")
+        except (ValueError, RecursionError):
+            return await self._shown(visit, run.id, form, "no-json")
+        try:
+            await visit.caller.signal(run.id, form.get("name"), payload)
+        except ConflictError:
+            return await self._shown(visit, run.id, form, "conflict")
+        return await self._shown(visit, run.id, form, "signalled")
+
+    async def trigger(self, visit: Visit, job_name: str) -> Response:
+        """Trigger a run by a job's form; or show the form otherwise."""
+        form = await Form.of(visit.request)
+        props = [("job", job_name), *visit.request.query_params.multi_items()]
+        sent = Sent.of(form, from_query(TriggerForm, props), visit)
+        if sent.shows is not None:
+            return await self._form(visit, sent, mode=sent.shows)
+        if sent.problems:
+            return await self._form(visit, sent, problems=sent.problems)
+        try:
+            run = await visit.caller.trigger(sent.request())
+        except ValidationError as error:
+            return await self._form(visit, sent, problems=error.reasons or {"": str(error)})
+        return await self._triggered(visit, run, form)
+
+    async def _form(
+        self,
+        visit: Visit,
+        sent: Sent,
+        *,
+        problems: Mapping[str, str] | None = None,
+        mode: Mode | None = None,
+    ) -> Response:
+        """The form again, with what was sent in it."""
+        shown = sent.again(visit, problems=problems or {}, mode=mode)
+        status = 422 if problems else 200
+        if answers.is_htmx(visit.request):
+            inside = self._kit.fill(sent.component.template, shown, visit)
+            return answers.fragment(inside, status=status)
+        return await self._pages.job(visit, sent.component.job, form=shown, status=status)
+
+    async def _triggered(self, visit: Visit, run: Run, form: Form) -> Response:
+        code = {"idempotent": "idempotent", "coalesced": "coalesced"}.get(run.disposition or "", "triggered")
+        if answers.is_htmx(visit.request):
+            return answers.fragment(await self._kit.render(RunPanel(run.id), visit))
+        page = answers.back(form.get("next"), visit.urls.run(run.id))
+        return answers.go(_noticed(page, code))
+
+    async def bulk(self, visit: Visit) -> Response:
+        """Retry or cancel the selected runs, those of them where that makes sense."""
+        form = await Form.of(visit.request)
+        action = form.get("action")
+        chosen = list(dict.fromkeys(form.all("run")))
+        page = answers.back(form.get("next"), visit.urls.runs())
+        if action not in {"retry", "cancel"} or len(chosen) > MOST_SELECTED:
+            raise HTTPException(400, f"At most {MOST_SELECTED} runs can be retried or cancelled at once")
+        if not chosen:
+            return answers.go(with_query(page, {"notice": "nothing"}))
+        word = action.capitalize()
+        if form.get("confirmed") != "yes":
+            return self._pages.question(
+                visit,
+                question=f"{word} {len(chosen)} selected runs?",
+                detail="Those where it makes no sense any more are left alone.",
+                word=word,
+                action=visit.urls.bulk(),
+                back=page,
+                fields=[("action", action), ("next", page), *(("run", one) for one in chosen)],
+            )
+        done = 0
+        for run_id in chosen:
+            done += await _applied(visit, run_id, action)
+        verb = "retried" if action == "retry" else "cancelled"
+        return answers.go(_noticed(page, f"{verb}-{done}-of-{len(chosen)}"))
+
+    def _ask(self, visit: Visit, run: Run, action: RunOperation, form: Form) -> Response:
+        question, detail, word = QUESTIONS[action]
+        page = answers.back(form.get("next"), visit.urls.run(run.id))
+        return self._pages.question(
+            visit,
+            question=question,
+            detail=f"{run.job_name} {run.id}. {detail}",
+            word=word,
+            action=visit.urls.of_run(run.id, action),
+            back=page,
+            fields=[("next", form.get("next"))] if form.get("next") else [],
+        )
+
+    async def _done(self, visit: Visit, run: Run, action: RunOperation, form: Form) -> Response:
+        match action:
+            case "cancel":
+                await visit.caller.cancel(run.id)
+                return await self._shown(visit, run.id, form, "cancelled")
+            case "retry":
+                await visit.caller.retry(run.id)
+                return await self._shown(visit, run.id, form, "retried")
+            case "retrigger":
+                new = await visit.caller.retrigger(run.id)
+                return await self._shown(visit, new.id, form, "retriggered")
+            case "delete":
+                await visit.caller.delete_run(run.id)
+                page = answers.back(form.get("next"), visit.urls.runs())
+                return answers.go(_noticed(page, "deleted"))
+            case _:
+                raise HTTPException(404, "There is no such action")
+
+    async def _shown(self, visit: Visit, run_id: str, form: Form, code: str) -> Response:
+        """Back to the page the form was on, or its part of it where a script asked."""
+        if not answers.is_htmx(visit.request):
+            page = answers.back(form.get("next"), visit.urls.run(run_id))
+            return answers.go(_noticed(page, code))
+        buttons = RunActions(run_id)
+        shown = await buttons.show(visit, await visit.caller.run(run_id), code=code)
+        inside = self._kit.fill(buttons.template, shown, visit)
+        # Everything on the page fetches itself anew.
+        return answers.fragment(inside, headers={"hx-trigger": "dw-resync"})
+
+
+def _noticed(page: str, code: str) -> str:
+    path, _, query = page.partition("?")
+    kept = [(key, value) for key, value in parse_qsl(query) if key != "notice"]
+    return with_query(path, [*kept, ("notice", code)])
+
+
+async def _applied(visit: Visit, run_id: str, action: str) -> bool:
+    try:
+        await (visit.caller.retry(run_id) if action == "retry" else visit.caller.cancel(run_id))
+    except (ConflictError, RunNotFoundError):
+        return False
+    except HTTPException as error:
+        if error.status_code in {403, 404}:
+            return False
+        raise
+    return True

@@ -1,0 +1,1 @@
+"""What pages are made of; each can stand in anybody's page."""

@@ -1,0 +1,229 @@
+"""How runs ended, in figures and small pictures: SVG without a script."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Final
+
+from typing_extensions import override
+
+from durably import JobStatistics, RunFilter, Statistics
+from durably_web import wording
+from durably_web.components.base import Component, Topic
+from durably_web.visits import Visit
+
+HEIGHT: Final = 60
+"""Of a chart, in its own units."""
+BAR: Final = 10
+"""The width of a bar and the gap beside it."""
+CAP: Final = 10_000
+OLDEST: Final = 20
+"""How many of the oldest pending runs are looked at for one that is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Part of the time: the heights of the two pieces of its bar."""
+
+    x: int
+    completed: float
+    failed: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Runs that ended in the last 24 hours, by half hours."""
+
+    bars: tuple[Bar, ...]
+    width: int
+    completed: int
+    failed: int
+    median: float | None
+    p95: float | None
+    is_whole: bool
+
+    @property
+    def words(self) -> str:
+        """The same for those who do not see it."""
+        return f"{self.completed:,} completed, {self.failed:,} failed in the last 24 hours"
+
+
+def chart(jobs: Sequence[JobStatistics], *, is_whole: bool = True) -> Chart:
+    """The chart of one job, or of several together."""
+    completed = [sum(part) for part in zip(*(job.completed_series for job in jobs), strict=True)]
+    failed = [sum(part) for part in zip(*(job.failed_series for job in jobs), strict=True)]
+    highest = max([1, *(one + other for one, other in zip(completed, failed, strict=True))])
+    unit = HEIGHT / highest
+    one_job = jobs[0] if len(jobs) == 1 else None
+    return Chart(
+        bars=tuple(
+            Bar(
+                x=number * BAR,
+                completed=round(good * unit, 2),
+                failed=round(bad * unit, 2),
+                title=f"{good} completed, {bad} failed",
+            )
+            for number, (good, bad) in enumerate(zip(completed, failed, strict=True))
+        ),
+        width=BAR * max(1, len(completed)),
+        completed=sum(completed),
+        failed=sum(failed),
+        median=one_job.median if one_job else None,
+        p95=one_job.p95 if one_job else None,
+        is_whole=is_whole,
+    )
+
+
+@dataclass(frozen=True)
+class StatsComponent(Component):
+    """A component about what was counted."""
+
+    @override
+    def topics(self) -> Sequence[Topic]:
+        return ("runs",)
+
+    @override
+    def bells(self) -> Sequence[str]:
+        return ("dw-stats",)
+
+
+@dataclass(frozen=True)
+class ThroughputChart(StatsComponent):
+    """When runs ended, and how: of one job, or of all."""
+
+    job_name: str | None = None
+
+    name: ClassVar[str] = "throughput_chart"
+
+    @override
+    async def load(self, visit: Visit) -> Chart:
+        found = await visit.statistics(_of(self.job_name))
+        return chart(found.jobs, is_whole=found.is_whole)
+
+
+@dataclass(frozen=True)
+class Sparkline(StatsComponent):
+    """The same within a line."""
+
+    job_name: str | None = None
+
+    name: ClassVar[str] = "sparkline"
+
+    @override
+    async def load(self, visit: Visit) -> Chart:
+        found = await visit.statistics(_of(self.job_name))
+        return chart(found.jobs, is_whole=found.is_whole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A number, and what it counts."""
+
+    status: str
+    number: str
+    text: str
+    since: str | None
+    """The same as a status of the runs' page; None: it leads to no list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilesShown:
+    """The most important numbers."""
+
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class StatsTiles(StatsComponent):
+    """How much waits, for how long, how much is being executed, and how much ended how."""
+
+    name: ClassVar[str] = "stats_tiles"
+
+    @override
+    async def load(self, visit: Visit) -> TilesShown:
+        counts = {
+            status: await visit.count(RunFilter(status=(status,)), cap=CAP)
+            for status in ("pending", "running", "waiting")
+        }
+        found = await visit.statistics(RunFilter())
+        workers = await visit.caller.workers()
+        completed, failed = (sum(one) for one in _ends(found))
+        more = "" if found.is_whole else "+"
+        on = f" · on {_many(len(workers), 'worker')}" if workers else ""
+        tiles = [
+            Tile(
+                status="pending",
+                number=wording.count(counts["pending"], CAP),
+                text=await _oldest(visit),
+                since="pending",
+            ),
+            Tile(
+                status="running",
+                number=wording.count(counts["running"], CAP),
+                text=f"Running{on}",
+                since="running",
+            ),
+            Tile(
+                status="completed",
+                number=f"{completed:,}{more}",
+                text="Completed · last 24 h",
+                since="completed",
+            ),
+            Tile(status="failed", number=f"{failed:,}{more}", text="Failed · last 24 h", since="failed"),
+        ]
+        if counts["waiting"]:
+            waiting = wording.count(counts["waiting"], CAP)
+            tiles.insert(
+                2, Tile(status="waiting", number=waiting, text="Waiting · need no worker", since="waiting")
+            )
+        return TilesShown(tiles=tuple(tiles))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingShown:
+    """Jobs that fail."""
+
+    jobs: tuple[tuple[str, int, float], ...]
+    """Name, failed runs, and their part of those that ended."""
+
+
+@dataclass(frozen=True)
+class FailingJobs(StatsComponent):
+    """The jobs that failed most often in the last 24 hours."""
+
+    _: KW_ONLY
+    limit: int = 8
+
+    name: ClassVar[str] = "failing_jobs"
+
+    @override
+    async def load(self, visit: Visit) -> FailingShown:
+        found = await visit.statistics(RunFilter())
+        failing = [
+            (job.job_name, job.failed, job.failed / (job.completed + job.failed))
+            for job in found.jobs
+            if job.failed
+        ]
+        failing.sort(key=lambda job: job[1], reverse=True)
+        return FailingShown(jobs=tuple(failing[: max(1, self.limit)]))
+
+
+async def _oldest(visit: Visit) -> str:
+    """How long the oldest run that could begin has waited: the number by which one sees that work piles up."""
+    runs = await visit.caller.runs(RunFilter(status=("pending",)), limit=OLDEST, after=0)
+    due = [run.due_at or run.created_at for run in runs if run.due_at is None or run.due_at <= visit.now]
+    if not due:
+        return "Pending"
+    return f"Pending · oldest waits {wording.duration((visit.now - min(due)).total_seconds())}"
+
+
+def _ends(found: Statistics) -> Iterable[Iterable[int]]:
+    return ([job.completed for job in found.jobs], [job.failed for job in found.jobs])
+
+
+def _of(job_name: str | None) -> RunFilter:
+    return RunFilter() if job_name is None else RunFilter(job_name=(job_name,))
+
+
+def _many(number: int, one: str) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"

@@ -1,0 +1,114 @@
+"""Jobs and the workers that execute them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from typing_extensions import override
+
+from durably import JobStatistics, RunFilter, RunStatus, WorkerInfo
+from durably_web.components.base import Topic
+from durably_web.components.charts import Chart, StatsComponent, chart
+from durably_web.urls import bell
+from durably_web.visits import Visit
+
+MOST_JOBS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobShown:
+    """A job, and how it does."""
+
+    name: str
+    doc: str | None
+    """What its function says of itself: the first line."""
+    last: RunStatus | None
+    """How its newest run is doing."""
+    statistics: JobStatistics | None
+    """Of the last 24 hours; None: nothing of it ended."""
+    chart: Chart
+    is_known: bool
+    """Whether this application can trigger it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsShown:
+    """The jobs that this visitor may see."""
+
+    jobs: tuple[JobShown, ...]
+
+
+@dataclass(frozen=True)
+class JobList(StatsComponent):
+    """All jobs: those that this application knows, and those of which a run ended lately."""
+
+    name: ClassVar[str] = "job_list"
+
+    @override
+    async def load(self, visit: Visit) -> JobsShown:
+        found = {job.job_name: job for job in (await visit.statistics(RunFilter())).jobs}
+        names = sorted({*visit.durably.jobs, *found})[:MOST_JOBS]
+        seen = [name for name in names if await visit.caller.sees_job(name)]
+        return JobsShown(jobs=tuple([await show_job(visit, name, found.get(name)) for name in seen]))
+
+
+@dataclass(frozen=True)
+class JobCard(StatsComponent):
+    """One job: what it is, how its last run did, how long it takes."""
+
+    job_name: str
+
+    name: ClassVar[str] = "job_card"
+
+    @override
+    async def load(self, visit: Visit) -> JobShown:
+        found = (await visit.statistics(RunFilter(job_name=(self.job_name,)))).jobs
+        return await show_job(visit, self.job_name, found[0] if found else None)
+
+    @override
+    def bells(self) -> Sequence[str]:
+        return (*super().bells(), bell("job", self.job_name))
+
+
+async def show_job(visit: Visit, name: str, statistics: JobStatistics | None) -> JobShown:
+    """What is shown of a job."""
+    newest = await visit.caller.runs(RunFilter(job_name=(name,)), limit=1)
+    handle = visit.durably.get_job(name)
+    doc = (handle.definition.doc or "") if handle is not None else ""
+    return JobShown(
+        name=name,
+        doc=doc.strip().partition("\n")[0] or None,
+        last=newest[0].status if newest else None,
+        statistics=statistics,
+        chart=chart([] if statistics is None else [statistics]),
+        is_known=handle is not None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersShown:
+    """Who executes runs."""
+
+    workers: tuple[WorkerInfo, ...]
+    is_private: bool
+    compact: bool
+
+
+@dataclass(frozen=True)
+class WorkersTable(StatsComponent):
+    """The processes that execute runs: how busy they are, and when they were last heard from."""
+
+    compact: bool = False
+
+    name: ClassVar[str] = "workers_table"
+
+    @override
+    async def load(self, visit: Visit) -> WorkersShown:
+        sees = await visit.caller.sees_workers()
+        return WorkersShown(
+            workers=tuple(await visit.caller.workers()), is_private=not sees, compact=self.compact
+        )
+
+    @override
+    def topics(self) -> Sequence[Topic]:
+        return ("runs",)

@@ -1,0 +1,61 @@
+"""Several components in one box."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+from markupsafe import Markup
+from typing_extensions import override
+
+from durably import Run
+from durably_web.components.base import Component, RunComponent, Topic
+from durably_web.components.logs import LogTail
+from durably_web.components.run import RunActions, RunFailure, RunPayload, RunProgress, RunStatusBadge
+from durably_web.visits import Visit
+
+Part: TypeAlias = Literal["status", "progress", "actions", "error", "output", "logs"]
+PARTS: tuple[Part, ...] = ("status", "progress", "actions", "error", "output", "logs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelShown:
+    """A run, and the parts of its panel."""
+
+    run: Run
+    parts: Mapping[str, Markup]
+
+
+@dataclass(frozen=True)
+class RunPanel(RunComponent):
+    """A run in one box: as much of it as one wants to see."""
+
+    _: KW_ONLY
+    parts: tuple[Part, ...] = PARTS
+
+    name: ClassVar[str] = "run_panel"
+
+    @override
+    async def load(self, visit: Visit) -> PanelShown:
+        run = await visit.run(self.run_id)
+        made: Mapping[Part, Component] = {
+            "status": RunStatusBadge(self.run_id),
+            "progress": RunProgress(self.run_id, big=True),
+            "actions": RunActions(self.run_id),
+            "error": RunFailure(self.run_id),
+            "output": RunPayload(self.run_id, which="output"),
+            "logs": LogTail(self.run_id),
+        }
+        wanted = {part: component for part, component in made.items() if part in self.parts}
+        drawn: dict[str, Markup] = {
+            part: await visit.draw(component, visit) for part, component in wanted.items()
+        }
+        return PanelShown(run=run, parts=drawn)
+
+    @override
+    def topics(self) -> Sequence[Topic]:
+        # Its parts follow by themselves.
+        return ()
+
+    @override
+    def bells(self) -> Sequence[str]:
+        return ()

@@ -1,0 +1,152 @@
+"""Forms that trigger runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import ClassVar, Literal, TypeAlias, cast
+
+from starlette.exceptions import HTTPException
+from typing_extensions import override
+
+from durably import JobHandle
+from durably_web.components.base import Component
+from durably_web.forms import Group, fields_of, fill
+from durably_web.forms.fields import Part
+from durably_web.visits import Visit
+
+Mode: TypeAlias = Literal["form", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormShown:
+    """A job's form, and what stands in it."""
+
+    job_name: str
+    parts: tuple[Part, ...]
+    texts: Mapping[str, str]
+    """What stands in each field."""
+    json: str
+    """What stands in the one field of the JSON mode."""
+    mode: Mode
+    can_switch: bool
+    has_options: bool
+    options: Mapping[str, str]
+    problems: Mapping[str, str]
+    """What is wrong, by field; those of no field are of ""."""
+    action: str
+    id: str
+
+    def problem(self, path: str) -> str | None:
+        """What is wrong at a field, or within it."""
+        inside = [
+            text for place, text in self.problems.items() if place == path or place.startswith(f"{path}.")
+        ]
+        return "; ".join(dict.fromkeys(inside)) if path and inside else self.problems.get(path)
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        """What is wrong at no field that is shown."""
+        shown = () if self.mode == "json" else tuple(_paths(self.parts))
+        return {
+            place: text
+            for place, text in self.problems.items()
+            if not any(path and (place == path or place.startswith(f"{path}.")) for path in shown)
+        }
+
+
+@dataclass(frozen=True)
+class TriggerForm(Component):
+    """A form for a job's input; runs are triggered by it."""
+
+    job: str
+    _: KW_ONLY
+    initial: Mapping[str, object] | None = None
+    """What stands in its fields at first."""
+    fields: tuple[str, ...] = ()
+    """The outermost fields to show; default: all of them."""
+    exclude: tuple[str, ...] = ()
+    """Outermost fields that are not shown."""
+    mode: Mode = "form"
+    options: bool = False
+    """Whether labels and keys can be given."""
+    of: str | None = None
+    """A run whose input stands in its fields at first."""
+    live: bool = field(default=False, kw_only=True)
+
+    name: ClassVar[str] = "trigger_form"
+
+    @override
+    async def load(self, visit: Visit) -> FormShown:
+        handle = self.handle(visit)
+        value, has_value = await self._initial(visit)
+        parts = self.parts(handle)
+        return self.show(
+            visit,
+            texts=fill(parts, value, has_value=has_value),
+            text=json.dumps(value if has_value else _example(parts), indent=2, ensure_ascii=False),
+        )
+
+    def show(
+        self,
+        visit: Visit,
+        *,
+        texts: Mapping[str, str],
+        text: str,
+        problems: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        mode: Mode | None = None,
+    ) -> FormShown:
+        """The form with these texts in it."""
+        parts = self.parts(self.handle(visit))
+        shows_json = (mode or self.mode) == "json"
+        return FormShown(
+            job_name=self.job,
+            parts=parts,
+            texts=texts,
+            json=text,
+            mode="json" if shows_json else "form",
+            can_switch=True,
+            has_options=self.options,
+            options=options or {},
+            problems=problems or {},
+            action=visit.urls.trigger(self.job, self.query()),
+            id=self.id or f"dw-form-{self.job}",
+        )
+
+    def handle(self, visit: Visit) -> JobHandle[object, object]:
+        """The job.
+
+        Raises:
+            HTTPException: 404, this application does not know it.
+        """
+        handle = visit.durably.get_job(self.job)
+        if handle is None:
+            raise HTTPException(404, "Job not found")
+        return handle
+
+    def parts(self, handle: JobHandle[object, object]) -> tuple[Part, ...]:
+        """Its fields."""
+        return fields_of(handle.input_codec.schema(), exclude=self.exclude, only=self.fields)
+
+    async def _initial(self, visit: Visit) -> tuple[object, bool]:
+        if self.of is not None:
+            run = await visit.run(self.of)
+            if run.job_name == self.job:
+                return cast("object", json.loads(run.input_json)), True
+        return (self.initial, True) if self.initial is not None else (None, False)
+
+
+def _paths(parts: Sequence[Part]) -> Sequence[str]:
+    return [
+        path for part in parts for path in (_paths(part.members) if isinstance(part, Group) else [part.path])
+    ]
+
+
+def _example(parts: Sequence[Part]) -> object:
+    """What may be filled in: the defaults, and null where there is none."""
+    if len(parts) == 1 and not isinstance(parts[0], Group) and not parts[0].path:
+        return parts[0].default
+    return {
+        part.path.rpartition(".")[2]: _example(part.members) if isinstance(part, Group) else part.default
+        for part in parts
+    }

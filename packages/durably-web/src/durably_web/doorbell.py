@@ -1,0 +1,245 @@
+"""What is watched for the open pages: one subscription for each thing, however many pages look at it.
+
+A page is told names only ("dw-run-…-log"), and fetches what listens to them. So a name that is told
+twice costs a fetch, one that is told to nobody costs nothing, and what a page may see is decided where
+it fetches.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from durably import (
+    Durably,
+    DurablyError,
+    LogLine,
+    Run,
+    RunDeleted,
+    RunFilter,
+    RunSnapshot,
+    RunsSnapshot,
+    RunUpdate,
+    RunVanished,
+    StepSnapshot,
+)
+from durably_web.urls import bell
+
+logger: logging.Logger = logging.getLogger("durably.web")
+
+RUNS: Final = "runs"
+"""The topic of all runs."""
+OF_RUN: Final = "run:"
+"""What the topic of one run begins with."""
+PARTS: Final = ("status", "progress", "step", "log")
+STATS_EVERY: Final = 5.0
+"""Seconds between two rings for what is counted."""
+UNKNOWN: Final = "?"
+
+
+class Listener:
+    """An open page: the names that ring for it and were not told yet. Bounded by what can ring at all."""
+
+    def __init__(self, topics: Collection[str], where: RunFilter) -> None:
+        self.topics: frozenset[str] = frozenset(topics)
+        self.where: RunFilter = where
+        """Of all runs, those that it may hear of."""
+        self.names: set[str] = set()
+        self._rung = asyncio.Event()
+        self.is_over: bool = False
+        """Whether nothing will ring any more."""
+
+    def ring(self, *names: str) -> None:
+        """Tell it these names, with the others that wait."""
+        self.names.update(names)
+        self._rung.set()
+
+    def end(self) -> None:
+        """There will be no more news."""
+        self.is_over = True
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Until something rings."""
+        await self._rung.wait()
+        self._rung.clear()
+
+    def take(self) -> set[str]:
+        """The names, to be told now."""
+        names, self.names = self.names, set()
+        return names
+
+
+class Hub:
+    """Everyone who listens, and what is watched for them."""
+
+    def __init__(self, durably: Durably) -> None:
+        self._durably = durably
+        self._listeners: set[Listener] = set()
+        self._sources: dict[str, _Source] = {}
+
+    @property
+    def size(self) -> int:
+        """How many pages listen."""
+        return len(self._listeners)
+
+    @contextmanager
+    def listening(self, listener: Listener) -> Generator[None]:
+        """Have the listener told what happens to its topics, for as long as this lasts."""
+        self._listeners.add(listener)
+        try:
+            for topic in listener.topics:
+                self._source(topic).listeners.add(listener)
+            yield
+        finally:
+            self._listeners.discard(listener)
+            for topic in listener.topics:
+                self._leave(topic, listener)
+
+    async def catch_up(self, listener: Listener, seen: Mapping[str, str]) -> None:
+        """Ring for what happened since the page saw this; for everything, if it does not say."""
+        for topic in listener.topics:
+            source = self._sources.get(topic)
+            present = UNKNOWN if source is None else await source.present()
+            if present == UNKNOWN or seen.get(topic) != present:
+                listener.ring(*names_of(topic))
+
+    def cursors(self, listener: Listener) -> Mapping[str, str]:
+        """How far the listener has been told, by topic."""
+        known = ((topic, self._sources.get(topic)) for topic in sorted(listener.topics))
+        return {topic: source.cursor for topic, source in known if source and source.cursor != UNKNOWN}
+
+    def _source(self, topic: str) -> "_Source":
+        source = self._sources.get(topic)
+        if source is None:
+            source = self._sources[topic] = _Source(self._durably, topic)
+            source.begin()
+        elif source.is_over:
+            # The run had ended; somebody may have sent it back to work.
+            source.end()
+            source.begin()
+        return source
+
+    def _leave(self, topic: str, listener: Listener) -> None:
+        source = self._sources.get(topic)
+        if source is None:
+            return
+        source.listeners.discard(listener)
+        if not source.listeners:
+            del self._sources[topic]
+            source.end()
+
+
+class _Source:
+    """One subscription, and those who hear of it."""
+
+    def __init__(self, durably: Durably, topic: str) -> None:
+        self.listeners: set[Listener] = set()
+        self.cursor: str = UNKNOWN
+        """How far it has come."""
+        self._durably = durably
+        self._topic = topic
+        self._has_begun = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stop: Callable[[], None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it tells nothing more: the run has ended."""
+        return self._task is not None and self._task.done()
+
+    def begin(self) -> None:
+        """Watch, from now on."""
+        self.cursor = UNKNOWN
+        self._has_begun.clear()
+        self._task = self._durably.environment.spawn(self._watch(), name=f"durably-web:{self._topic}")
+        if self._topic == RUNS:
+            # Deletions change no row that is left: they are told as far as they happen here.
+            self._stop = self._durably.on("run:delete", self._deleted)
+
+    def end(self) -> None:
+        """Nobody listens any more."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._stop is not None:
+            self._stop()
+
+    async def present(self) -> str:
+        """How far it is, once that is known."""
+        await self._has_begun.wait()
+        return self.cursor
+
+    async def _watch(self) -> None:
+        try:
+            if self._topic == RUNS:
+                await self._watch_runs()
+            else:
+                await self._watch_run(self._topic.removeprefix(OF_RUN))
+        except DurablyError:
+            # The run is gone, or the instance was closed: the pages find out when they fetch.
+            logger.debug("nothing more is told of %s", self._topic, exc_info=True)
+            self._tell(*names_of(self._topic))
+        except Exception:
+            logger.exception("nothing more is told of %s", self._topic)
+            for listener in self.listeners:
+                listener.end()
+        finally:
+            self._has_begun.set()
+
+    async def _watch_runs(self) -> None:
+        async for update in self._durably.subscribe_runs(limit=0):
+            self.cursor = update.cursor
+            if not isinstance(update, RunsSnapshot):
+                self._changed(update.run)
+            elif self._has_begun.is_set():
+                self._tell(*names_of(RUNS))
+            self._has_begun.set()
+
+    async def _watch_run(self, run_id: str) -> None:
+        known: Run | None = None
+        async for update in self._durably.subscribe(run_id, replay=False):
+            if known is not None:
+                self._tell(bell("run", run_id, _part(update, known)))
+            if isinstance(update, RunSnapshot):
+                known = update.run
+            self.cursor = update.cursor
+            self._has_begun.set()
+        if not (known is not None and known.is_terminal):
+            self._tell(*names_of(self._topic))
+
+    def _changed(self, run: Run) -> None:
+        names = ("dw-runs", "dw-stats", bell("job", run.job_name))
+        for listener in self.listeners:
+            if listener.where.fits(run):
+                listener.ring(*names)
+
+    def _deleted(self, event: RunDeleted) -> None:
+        self._tell("dw-runs", "dw-stats", bell("job", event.job_name))
+
+    def _tell(self, *names: str) -> None:
+        for listener in self.listeners:
+            listener.ring(*names)
+
+
+def names_of(topic: str) -> tuple[str, ...]:
+    """Everything that can ring for a topic, but for single jobs."""
+    if topic == RUNS:
+        return ("dw-runs", "dw-stats", "dw-jobs")
+    run_id = topic.removeprefix(OF_RUN)
+    return tuple(bell("run", run_id, part) for part in PARTS)
+
+
+def _part(update: RunUpdate, known: Run) -> str:
+    match update:
+        case RunSnapshot(run=run):
+            is_same = (run.status, run.attempt, run.lease_owner) == (
+                known.status, known.attempt, known.lease_owner,
+            )  # fmt: skip
+            return "progress" if is_same else "status"
+        case StepSnapshot():
+            return "step"
+        case LogLine():
+            return "log"
+        case RunVanished():
+            return "status"

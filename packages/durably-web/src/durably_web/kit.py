@@ -1,0 +1,130 @@
+"""Rendering components: now, or as placeholders that fetch themselves."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+
+from durably_web.components.base import Component
+from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
+from durably_web.components.jobs import JobCard, JobList, WorkersTable
+from durably_web.components.logs import LogTail
+from durably_web.components.notes import ConnectionIndicator
+from durably_web.components.panels import RunPanel
+from durably_web.components.run import (
+    RunActions,
+    RunExplanation,
+    RunFacts,
+    RunFailure,
+    RunPayload,
+    RunProgress,
+    RunStatusBadge,
+    StepsWaterfall,
+)
+from durably_web.components.runs import RunsFilter, RunsTable, StatusTabs
+from durably_web.components.triggering import TriggerForm
+from durably_web.templating import Templates
+from durably_web.urls import Urls
+from durably_web.visits import Visit
+
+COMPONENTS: Final[Mapping[str, type[Component]]] = {
+    component.name: component
+    for component in (
+        ConnectionIndicator,
+        FailingJobs,
+        JobCard,
+        JobList,
+        LogTail,
+        RunActions,
+        RunExplanation,
+        RunFacts,
+        RunFailure,
+        RunPanel,
+        RunPayload,
+        RunProgress,
+        RunStatusBadge,
+        RunsFilter,
+        RunsTable,
+        Sparkline,
+        StatsTiles,
+        StatusTabs,
+        StepsWaterfall,
+        ThroughputChart,
+        TriggerForm,
+        WorkersTable,
+    )
+}
+"""By name: each has a URL of its own, where its inside is fetched."""
+
+INLINE: Final = frozenset({"run_status", "run_progress", "run_actions", "conn_indicator", "sparkline"})
+"""Those that may stand within a line."""
+
+
+class Html(Markup):
+    """HTML that any template engine takes as such."""
+
+    __slots__ = ()
+
+    def htmy(self, context: object) -> "Html":
+        """As htmy asks for it."""
+        return self
+
+
+class Kit:
+    """Renders components with these templates."""
+
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
+
+    async def render(self, component: Component, visit: Visit) -> Html:
+        """The component with its data; an explanation in its place if there is nothing to show."""
+        try:
+            inner = await self.inside(component, visit)
+        except HTTPException as error:
+            inner = self.trouble(error)
+        return self._host(component, visit.urls, inner, trigger=_trigger(component))
+
+    def placeholder(self, component: Component, urls: Urls) -> Html:
+        """The component's element; it fetches what belongs in it."""
+        inner = self._templates.render("durably/components/skeleton.html")
+        return self._host(component, urls, inner, trigger=f"load, {_trigger(component)}")
+
+    async def inside(self, component: Component, visit: Visit) -> Markup:
+        """What is in the component's element.
+
+        Raises:
+            HTTPException: It is not there for this visitor.
+        """
+        return self.fill(component.template, await component.load(visit), visit)
+
+    def fill(self, template: str, c: object, visit: Visit) -> Markup:
+        """A component's template with something to show."""
+        return self._templates.render(template, c=c, visit=visit)
+
+    def page(self, name: str, context: Mapping[str, object]) -> Markup:
+        """A whole page."""
+        return self._templates.render(f"durably/pages/{name}.html", **context)
+
+    def trouble(self, error: HTTPException) -> Markup:
+        """What stands in the place of something that cannot be shown."""
+        return self._templates.render("durably/components/error_state.html", error=error)
+
+    def _host(self, component: Component, urls: Urls, inner: Markup, *, trigger: str) -> Html:
+        url = urls.fragment(component.name, component.fetches())
+        return Html(
+            self._templates.render(
+                "durably/host.html",
+                c=component,
+                tag="span" if component.name in INLINE else "div",
+                url=url if component.live or trigger.startswith("load") else None,
+                trigger=trigger if component.live else "load",
+                inner=inner,
+            )
+        )
+
+
+def _trigger(component: Component) -> str:
+    """When its element fetches: at its bells, when everything does, and when it is told to."""
+    heard = [f"{name} from:body" for name in (*component.bells(), "dw-resync")]
+    return ", ".join([*heard, "dw-refresh"])

@@ -1,0 +1,44 @@
+"""What a page says at its top after something was done: told by a code in the URL, never by its text."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A sentence, and the status whose colours it has."""
+
+    tone: str
+    text: str
+
+
+NOTICES: Final[Mapping[str, Notice]] = {
+    "cancelled": Notice(tone="cancelled", text="The run was cancelled."),
+    "retried": Notice(tone="pending", text="The run goes back to work; its finished steps are kept."),
+    "retriggered": Notice(tone="pending", text="This is the new run, with the input of the other one."),
+    "triggered": Notice(tone="pending", text="The run is stored and will be executed."),
+    "idempotent": Notice(tone="cancelled", text="This run has that idempotency key already; no new one was made."),
+    "coalesced": Notice(tone="cancelled", text="This run waits already with that concurrency key; no new one was made."),
+    "deleted": Notice(tone="cancelled", text="The run was deleted."),
+    "signalled": Notice(tone="completed", text="The signal was sent."),
+    "no-json": Notice(tone="failed", text="Nothing was sent: that was no JSON. A text needs quotes: \"yes\"."),
+    "conflict": Notice(tone="failed", text="Not done: the run is in another state by now."),
+    "nothing": Notice(tone="cancelled", text="Nothing was selected."),
+}  # fmt: skip
+
+_COUNTED: Final = re.compile(r"(retried|cancelled)-(\d{1,4})-of-(\d{1,4})")
+
+
+def notice(code: str | None) -> Notice | None:
+    """The notice of a code; nothing for what is no code of ours."""
+    counted = _COUNTED.fullmatch(code or "")
+    if counted is None:
+        return NOTICES.get(code or "")
+    done, asked = int(counted[2]), int(counted[3])
+    rest = "" if done == asked else " The others were in another state."
+    runs = "1 run was" if done == 1 else f"{done} runs were"
+    return Notice(
+        tone="pending" if counted[1] == "retried" else "cancelled", text=f"{runs} {counted[1]}.{rest}"
+    )

@@ -1,0 +1,286 @@
+"""The application below the mount: who is let in, which page answers, what happens when it cannot."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import Receive, Scope, Send
+
+from durably import Durably, LogEntry, NotRunningError, RunNotFoundError, StoreError, ValidationError
+from durably_web import answers
+from durably_web.actions import Actions
+from durably_web.assets import ASSETS
+from durably_web.auth import RunOperation
+from durably_web.components.base import from_query
+from durably_web.doorbell import Hub
+from durably_web.guard import Guard
+from durably_web.kit import COMPONENTS, Kit
+from durably_web.live import live
+from durably_web.mounting import relocate
+from durably_web.pages import Pages
+from durably_web.policy import Answered, Policy
+from durably_web.sent import Form
+from durably_web.urls import Urls, with_query
+from durably_web.visits import Place, Recent, Visit, instant
+
+Handler: TypeAlias = Callable[[Visit], Awaitable[Response]]
+
+logger: logging.Logger = logging.getLogger("durably.web")
+
+ACTIONS: Final[tuple[RunOperation, ...]] = ("cancel", "retry", "retrigger", "delete")
+THEMES: Final = frozenset({"light", "dark"})
+THEME_COOKIE: Final = "dw-theme"
+PORTION: Final = 1000
+YEAR: Final = 31_536_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteOptions:
+    """What an application says about its dashboard."""
+
+    prefix: str | None = None
+    csp: str | None = answers.CSP
+    login_url: str | None = None
+    csrf_token: Callable[[Request], tuple[str, str]] | None = None
+
+
+class Site:
+    """Answers the requests below a mount."""
+
+    def __init__(
+        self, durably: Durably, policy: Policy[Any], guard: Guard, kit: Kit, options: SiteOptions
+    ) -> None:
+        self._durably = durably
+        self._policy = policy
+        self._guard = guard
+        self._kit = kit
+        self._options = options
+        self._pages = Pages(kit, csp=options.csp)
+        self._actions = Actions(kit, self._pages)
+        self._recent = Recent(durably.environment.monotonic)
+        self._hub = Hub(durably)
+        # No redirects to other spellings of a path: the mount may not be what the router thinks it is.
+        self._router = Router(self._routes(), redirect_slashes=False, default=self._nowhere)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        await self._router(relocate(scope, self._options.prefix), receive, send)
+
+    def _routes(self) -> list[BaseRoute]:
+        page, part, act = self._page, self._fragment, self._act
+        routes: list[BaseRoute] = [
+            Route("/static/{digest}/{name}", _asset),
+            Route("/", page(self._pages.overview)),
+            Route("/jobs", page(self._pages.jobs)),
+            Route("/jobs/{job_name}", page(lambda visit: self._pages.job(visit, _job_name(visit)))),
+            Route(
+                "/jobs/{job_name}/trigger",
+                page(lambda visit: self._actions.trigger(visit, _job_name(visit))),
+                methods=["POST"],
+            ),
+            Route("/workers", page(self._pages.workers)),
+            Route("/runs", page(self._pages.runs)),
+            Route("/runs/{run_id}", page(lambda visit: self._pages.run(visit, _run_id(visit)))),
+            Route("/runs/{run_id}/logs.ndjson", page(self._log)),
+            Route("/runs/{run_id}/{which}.json", page(_payload)),
+            Route("/runs/bulk", page(self._actions.bulk), methods=["POST"]),
+            Route(
+                "/runs/{run_id}/signal",
+                page(lambda visit: self._actions.signal(visit, _run_id(visit))),
+                methods=["POST"],
+            ),
+            Route("/-/theme", page(self._theme), methods=["POST"]),
+            Route("/-/live", part(lambda visit: live(visit.request, visit.caller, self._hub))),
+            Route("/-/{component}", part(self._component)),
+        ]
+        return routes + [
+            Route(f"/runs/{{run_id}}/{action}", page(act(action)), methods=["POST"]) for action in ACTIONS
+        ]
+
+    # Who is let in
+
+    async def visit(self, request: Request) -> Visit:
+        """Let somebody in.
+
+        Raises:
+            HTTPException: The request is refused.
+            Answered: The application answered it itself.
+        """
+        self._guard.check(request)
+        caller = await self._policy.admit(request)
+        place = self._place(request)
+        return Visit(
+            request=request,
+            urls=place.urls,
+            now=place.now,
+            theme=place.theme,
+            csrf=place.csrf,
+            durably=self._durably,
+            caller=caller,
+            recent=self._recent,
+            draw=self._kit.render,
+        )
+
+    def _place(self, request: Request) -> Place:
+        theme = request.cookies.get(THEME_COOKIE)
+        token = self._options.csrf_token
+        return Place(
+            request=request,
+            urls=Urls(request.scope["root_path"]),
+            now=instant(self._durably.environment.now()),
+            theme=theme if theme in THEMES else None,
+            csrf=None if token is None else token(request),
+        )
+
+    def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            return await self._answered(request, handler, self._trouble_page)
+
+        return answer
+
+    def _fragment(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            return await self._answered(request, handler, self._trouble_part)
+
+        return answer
+
+    async def _answered(
+        self,
+        request: Request,
+        handler: Handler,
+        trouble: Callable[[Request, HTTPException, str | None], Response],
+    ) -> Response:
+        # Caught here, and not by the handlers of the application around us: they speak JSON, or worse.
+        request_id: str | None = None
+        try:
+            return await handler(await self.visit(request))
+        except Answered as answered:
+            return answered.response
+        except HTTPException as problem:
+            error = problem
+        except RunNotFoundError:
+            error = HTTPException(404)
+        except ValidationError:
+            error = HTTPException(400)
+        except (StoreError, NotRunningError):
+            logger.warning("the database cannot serve %s", request.url.path, exc_info=True)
+            error = HTTPException(503)
+        except Exception:
+            request_id = self._durably.environment.new_id()
+            logger.exception("request %s failed: %s %s", request_id, request.method, request.url.path)
+            error = HTTPException(500)
+        return trouble(request, error, request_id)
+
+    def _trouble_page(self, request: Request, error: HTTPException, request_id: str | None) -> Response:
+        login = self._login(request)
+        if error.status_code == 401 and login is not None and request.method in {"GET", "HEAD"}:
+            return answers.go(login)
+        response = self._pages.trouble(self._place(request), error, request_id=request_id)
+        response.headers.update(error.headers or {})
+        return response
+
+    def _trouble_part(self, request: Request, error: HTTPException, request_id: str | None) -> Response:
+        login = self._login(request)
+        headers = dict(error.headers or {})
+        if error.status_code == 401 and login is not None:
+            # The page goes there; else the login page would be put into a part of it.
+            headers["hx-redirect"] = login
+        return answers.fragment(self._kit.trouble(error), status=error.status_code, headers=headers)
+
+    def _login(self, request: Request) -> str | None:
+        if self._options.login_url is None:
+            return None
+        page = self._place(request).page
+        return with_query(self._options.login_url, {"next": page})
+
+    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def missing(visit: Visit) -> Response:
+            raise HTTPException(404)
+
+        response = await self._page(missing)(Request(scope, receive))
+        await response(scope, receive, send)
+
+    # What is asked for
+
+    async def _component(self, visit: Visit) -> Response:
+        kind = COMPONENTS.get(visit.request.path_params["component"])
+        if kind is None:
+            raise HTTPException(404)
+        component = from_query(kind, visit.request.query_params.multi_items())
+        return answers.fragment(await self._kit.inside(component, visit))
+
+    def _act(self, action: RunOperation) -> Handler:
+        return lambda visit: self._actions.act(visit, _run_id(visit), action)
+
+    async def _log(self, visit: Visit) -> Response:
+        run_id = _run_id(visit)
+        # Refused before anything is sent.
+        await visit.caller.run(run_id, "logs")
+        headers = {**answers.SAFE, "content-disposition": answers.attachment(f"{run_id}.ndjson")}
+        return StreamingResponse(_lines(visit, run_id), headers=headers, media_type="application/x-ndjson")
+
+    async def _theme(self, visit: Visit) -> Response:
+        form = await Form.of(visit.request)
+        response = answers.go(answers.back(form.get("next"), visit.urls.overview()))
+        theme = form.get("theme")
+        response.set_cookie(
+            THEME_COOKIE,
+            theme if theme in THEMES else "",
+            max_age=YEAR if theme in THEMES else 0,
+            path=quote(visit.urls.base) or "/",
+            httponly=True,
+            samesite="lax",
+        )
+        return response
+
+
+def _run_id(visit: Visit) -> str:
+    run_id: str = visit.request.path_params["run_id"]
+    return run_id
+
+
+def _job_name(visit: Visit) -> str:
+    job_name: str = visit.request.path_params["job_name"]
+    return job_name
+
+
+async def _asset(request: Request) -> Response:
+    asset = ASSETS.get(request.path_params["name"])
+    if asset is None:
+        return Response("Not found", 404, media_type="text/plain")
+    return asset.response(request.path_params["digest"])
+
+
+async def _payload(visit: Visit) -> Response:
+    run = await visit.run(_run_id(visit))
+    which = visit.request.path_params["which"]
+    text = {"input": run.input_json, "output": run.output_json}.get(which)
+    if text is None:
+        raise HTTPException(404)
+    return answers.download(text, name=f"{run.id}-{which}.json", media_type="application/json")
+
+
+async def _lines(visit: Visit, run_id: str) -> AsyncIterator[bytes]:
+    after = 0
+    while portion := await visit.caller.logs(run_id, after=after, limit=PORTION):
+        yield b"".join(map(_line, portion))
+        after = portion[-1].sequence
+
+
+def _line(entry: LogEntry) -> bytes:
+    fields = {
+        "sequence": entry.sequence,
+        "time": entry.created_at.isoformat(),
+        "level": entry.level,
+        "step": entry.step_name,
+        "message": entry.message,
+        "fields": dict(entry.fields),
+    }
+    return json.dumps(fields, default=str).encode() + b"\n"

@@ -1,0 +1,396 @@
+/* The page's half of durably-web. One EventSource tells names ("dw-run-…-log"); the elements that listen to them fetch
+   themselves again by htmx 2 or 4. A missed name does no harm: "dw-resync" makes everything fetch. Nothing here makes
+   HTML of what it is told. */
+(() => {
+  "use strict";
+  if (window.durablyWeb) return;
+
+  const script = document.currentScript;
+  const doorbell = script && script.dataset.dwLive;
+  const root = document.documentElement;
+  const THROTTLE = 250;        // ms between two rings of one name, the first and the last of a burst included
+  const POLL = 10_000;         // ms between two fetches while there is no connection
+  const RETRY = 15_000;        // ms between two attempts at a connection that was refused
+  const SILENCE = 40_000;      // ms without a sign of life, after which the connection counts as eaten by a proxy
+  const HIDDEN = 2_000;        // ms a page is hidden before it gives its connection back
+  const GRACE = 3_000;         // ms of reconnecting before it is said
+  const MOST_TOPICS = 32;
+  const MOST_LINES = 2_000;    // lines of a log that stay in the page
+
+  root.classList.add("dw-js");
+
+  const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
+  const fire = (element, name, detail) =>
+    element.dispatchEvent(new CustomEvent(name, { bubbles: true, detail: detail || {} }));
+
+  /* ------------------------------------------------------------------------------------------------ the doorbell */
+
+  const rung = new Map();
+
+  function ring(name) {
+    const known = rung.get(name);
+    if (known) { known.again = true; return; }
+    const state = { again: false };
+    rung.set(name, state);
+    fire(document.body, name);
+    setTimeout(() => {
+      rung.delete(name);
+      if (state.again) ring(name);
+    }, THROTTLE);
+  }
+
+  const line = {
+    source: null, topics: "", cursor: "", retry: 0, poll: 0, silence: 0, grace: 0,
+
+    wanted() {
+      const topics = new Set();
+      for (const host of all("[data-dw-topics]")) {
+        if (host.querySelector("[data-dw-ended]")) continue;
+        for (const topic of host.dataset.dwTopics.split(" ")) if (topic) topics.add(topic);
+      }
+      return Array.from(topics).sort().slice(0, MOST_TOPICS).join(" ");
+    },
+
+    collect() {
+      if (!doorbell || document.hidden) return;
+      const topics = line.wanted();
+      if (topics === line.topics && (line.source || line.retry || !topics)) return;
+      line.topics = topics;
+      line.close();
+      if (topics) line.open(); else tell("idle");
+    },
+
+    open() {
+      const url = new URL(doorbell, location.href);
+      url.searchParams.set("topics", line.topics);
+      if (line.cursor) url.searchParams.set("after", line.cursor);
+      const source = line.source = new EventSource(url);
+      const heard = () => {
+        clearTimeout(line.silence);
+        line.silence = setTimeout(line.lost, SILENCE);
+      };
+      heard();
+      source.onmessage = (event) => {
+        heard();
+        line.cursor = event.lastEventId || line.cursor;
+        line.settle("live");
+        for (const name of event.data.split(" ")) if (/^dw-[\w-]+$/.test(name)) ring(name);
+      };
+      source.addEventListener("beat", heard);
+      source.onerror = () => {
+        if (source !== line.source) return;
+        if (source.readyState === EventSource.CLOSED) line.lost();
+        else if (!line.grace) line.grace = setTimeout(() => line.settle("reconnecting"), GRACE);
+      };
+    },
+
+    /* It was refused, or a proxy keeps it from us: ask now and then, and fetch meanwhile. */
+    lost() {
+      line.close();
+      line.settle("reconnecting");
+      line.retry = setTimeout(() => { line.retry = 0; if (line.topics) line.open(); }, RETRY);
+    },
+
+    settle(state) {
+      clearTimeout(line.grace);
+      line.grace = 0;
+      clearInterval(line.poll);
+      if (state === "reconnecting") line.poll = setInterval(() => ring("dw-resync"), POLL);
+      tell(state);
+    },
+
+    close() {
+      if (line.source) line.source.close();
+      line.source = null;
+      for (const timer of ["retry", "silence", "grace"]) { clearTimeout(line[timer]); line[timer] = 0; }
+      clearInterval(line.poll);
+    },
+  };
+
+  const STATES = { live: "Live", reconnecting: "Reconnecting", idle: "" };
+
+  function tell(state) {
+    for (const element of all("[data-dw-component=conn_indicator] [data-state]")) {
+      if (element.dataset.state === state) continue;
+      element.dataset.state = state;
+      element.lastElementChild.textContent = STATES[state];
+    }
+  }
+
+  let hiding = 0;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hiding);
+    if (document.hidden) hiding = setTimeout(() => { line.close(); line.topics = ""; }, HIDDEN);
+    else { line.collect(); tick(); }
+  });
+  window.addEventListener("pagehide", () => { line.close(); line.topics = ""; });
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) { ring("dw-resync"); line.collect(); }
+  });
+
+  /* ------------------------------------------------------------------------------------------ fetching, htmx 2 and 4 */
+
+  const hostOf = (element) => element && element.closest && element.closest("[data-dw-component]");
+  const is404or422 = (status) => status === 404 || status === 422;
+
+  /* htmx 4 makes the request of a queued trigger when it is triggered: its cursor would be that of then. */
+  function fresh(element, path) {
+    const log = element && element.dataset && "dwAfter" in element.dataset ? element : null;
+    return log ? path.replace(/([?&]after=)\d*/, `$1${log.dataset.dwAfter}`) : path;
+  }
+  document.addEventListener("htmx:configRequest", (event) => {
+    event.detail.path = fresh(event.detail.elt, event.detail.path);
+  });
+  document.addEventListener("htmx:before:request", (event) => {
+    const { ctx } = event.detail;
+    ctx.request.action = fresh(ctx.sourceElement, ctx.request.action);
+    if (held(ctx.sourceElement)) event.preventDefault();
+  });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (held(event.detail.elt)) event.preventDefault();
+  });
+
+  /* What is being worked with is not replaced under the hands: it is marked, and fetched once it is let go. */
+  function held(element) {
+    if (!element || !element.matches || !element.matches("[data-dw-hold]")) return false;
+    const isHeld = element.querySelector(":checked, :focus-visible, dialog[open]") !== null;
+    if (isHeld) element.dataset.dwStale = "";
+    else delete element.dataset.dwStale;
+    for (const notice of all("[data-dw-stale-notice]")) notice.hidden = !isHeld;
+    return isHeld;
+  }
+  function release(event) {
+    const host = event.target.closest && event.target.closest("[data-dw-hold][data-dw-stale]");
+    if (host) setTimeout(() => fire(host, "dw-refresh"), 0);
+  }
+  document.addEventListener("change", release);
+  document.addEventListener("focusout", release);
+
+  function beforeSwap(element, target) {
+    const log = target && target.matches && target.matches("[data-dw-after]") ? target : null;
+    if (log) log.dwAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+    return held(element);
+  }
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { ctx } = event.detail;
+    if (beforeSwap(ctx.sourceElement, ctx.target)) event.preventDefault();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { elt, target, xhr } = event.detail;
+    if (hostOf(elt) && is404or422(xhr.status)) { event.detail.shouldSwap = true; event.detail.isError = false; }
+    if (beforeSwap(elt, target)) event.detail.shouldSwap = false;
+  });
+
+  function afterSwap() {
+    all("[data-dw-after]").forEach(settleLog);
+    all("[data-dw-run]").forEach(compare);
+    focusProblem();
+    tick();
+    line.collect();
+  }
+  document.addEventListener("htmx:after:swap", afterSwap);
+  document.addEventListener("htmx:afterSwap", afterSwap);
+
+  /* ----------------------------------------------------------------------------------------------- a run's new status */
+
+  const statuses = new WeakMap();
+  const TOLD = { running: "durably:start", completed: "durably:complete", failed: "durably:fail", cancelled: "durably:cancel" };
+  const speaker = () => document.getElementById("dw-speaker");
+
+  function compare(host) {
+    const shown = host.querySelector("[data-dw-status]");
+    if (!shown) return;
+    const status = shown.dataset.dwStatus;
+    const before = statuses.get(host);
+    statuses.set(host, status);
+    if (!before || before === status) return;
+    if (TOLD[status]) fire(host, TOLD[status], { runId: host.dataset.dwRun });
+    if (speaker()) speaker().textContent = shown.textContent.trim();
+    const then = host.dataset.dwOnComplete;
+    if (status === "completed" && then) then === "reload" ? location.reload() : location.assign(then);
+  }
+
+  /* ------------------------------------------------------------------------------------------------------- a run's log */
+
+  const settled = new WeakSet();
+
+  function settleLog(log) {
+    const isFirst = !log.dwSeen;
+    const seen = log.dwSeen = log.dwSeen || new Set();
+    let newest = Number(log.dataset.dwAfter) || 0;
+    for (const one of all("[data-dw-seq]", log)) {
+      if (settled.has(one)) continue;
+      settled.add(one);
+      const number = Number(one.dataset.dwSeq);
+      if (seen.has(number)) { one.remove(); continue; }
+      seen.add(number);
+      newest = Math.max(newest, number);
+    }
+    log.dataset.dwAfter = String(newest);
+    if (isFirst && log.dataset.dwHeight) log.style.setProperty("--dw-log-height", log.dataset.dwHeight);
+    if (isFirst) log.addEventListener("scroll", () => showFollow(log), { passive: true });
+    if (isFirst || log.dwAtEnd) {
+      forget(log, MOST_LINES);
+      log.scrollTop = log.scrollHeight;
+    }
+    showFollow(log);
+  }
+  function forget(log, but) {
+    const lines = all("[data-dw-seq]", log);
+    for (const one of lines.slice(0, Math.max(0, lines.length - but))) {
+      log.dwSeen.delete(Number(one.dataset.dwSeq));
+      one.remove();
+    }
+  }
+  function showFollow(log) {
+    const away = log.scrollHeight - log.scrollTop - log.clientHeight >= 24;
+    for (const button of all("[data-dw-follow]")) if (button.dataset.dwFollow === log.id) button.hidden = !away;
+  }
+
+  /* ----------------------------------------------------------------------------------------------------- small things */
+
+  const UNITS = [[86400, "d"], [3600, "h"], [60, "m"]];
+  function oneUnit(seconds) {
+    for (const [size, unit] of UNITS) if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+    return `${Math.floor(seconds)} s`;
+  }
+  function lasting(seconds) {
+    if (seconds < 60) return `${seconds.toFixed(1)} s`;
+    const [d, h, m, s] = [seconds / 86400, (seconds / 3600) % 24, (seconds / 60) % 60, seconds % 60].map(Math.floor);
+    return d ? `${d} d ${h} h` : h ? `${h} h ${m} m` : `${m} m ${s} s`;
+  }
+  /* The server's clock is what the page was written by. */
+  const meta = document.querySelector("meta[name=dw-now]");
+  const skew = meta ? Number(meta.content) - Date.now() : 0;
+  function tick() {
+    if (document.hidden) return;
+    const now = Date.now() + (Math.abs(skew) > 60_000 ? skew : 0);
+    for (const time of all("time[data-dw-age]")) {
+      const seconds = (now - Date.parse(time.dateTime)) / 1000;
+      const text = Math.abs(seconds) < 1 ? "now" : seconds > 0 ? `${oneUnit(seconds)} ago` : `in ${oneUnit(-seconds)}`;
+      if (time.textContent !== text) time.textContent = text;
+    }
+    for (const span of all("[data-dw-since]")) {
+      const seconds = (now - Date.parse(span.dataset.dwSince)) / 1000;
+      if (seconds >= 0) span.textContent = lasting(seconds);
+    }
+  }
+  setInterval(tick, 1000);
+
+  function focusProblem() {
+    const summary = document.querySelector("[data-dw-focus]");
+    if (summary) { summary.removeAttribute("data-dw-focus"); summary.focus(); }
+  }
+
+  /* A question before what cannot be undone. Without this script the server asks it, on a page of its own. */
+  function ask(question, detail, word) {
+    const dialog = document.createElement("dialog");
+    dialog.className = "dw dw-dialog";
+    const title = document.createElement("h2");
+    title.textContent = question;
+    title.id = "dw-question";
+    dialog.setAttribute("aria-labelledby", title.id);
+    const text = document.createElement("p");
+    text.textContent = detail;
+    const end = document.createElement("div");
+    end.className = "dw-dialog-end";
+    const button = (label, value, look) => {
+      const one = document.createElement("button");
+      one.type = "button";
+      one.textContent = label;
+      one.className = `dw-button ${look}`;
+      one.addEventListener("click", () => dialog.close(value));
+      return one;
+    };
+    end.append(button("Back", "", ""), button(word, "yes", "dw-button--danger"));
+    dialog.append(title, ...(detail ? [text] : []), end);
+    document.body.append(dialog);
+    dialog.showModal();
+    return new Promise((resolve) => dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    }));
+  }
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    const button = event.submitter || form;
+    const question = button.dataset.dwConfirm;
+    if (!question || form.dwConfirmed) { form.dwConfirmed = false; return; }
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const selected = all("input[name=run]:checked").filter((box) => box.form === form).length;
+    if (button.dataset.dwSelected !== undefined && !selected) return;
+    ask(question.replace("{n}", String(selected)), button.dataset.dwDetail || "", button.dataset.dwWord || "Yes").then((yes) => {
+      if (!yes) return;
+      let field = form.querySelector("input[name=confirmed]");
+      if (!field) {
+        field = document.createElement("input");
+        field.type = "hidden";
+        field.name = "confirmed";
+        form.append(field);
+      }
+      field.value = "yes";
+      form.dwConfirmed = true;
+      form.requestSubmit(event.submitter);
+    });
+  }, true);
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-dw-copy], [data-dw-follow], [data-dw-clear], [data-dw-refresh]");
+    if (!button) return;
+    const { dwCopy, dwFollow, dwClear, dwRefresh } = button.dataset;
+    const find = (id) => id && document.getElementById(id);
+    if (dwCopy) copy(find(dwCopy), button);
+    if (find(dwFollow)) { const log = find(dwFollow); log.scrollTop = log.scrollHeight; }
+    if (find(dwClear)) forget(find(dwClear), 0);
+    if (dwRefresh) for (const host of all("[data-dw-hold]")) {
+      for (const box of all(":checked", host)) box.checked = false;
+      fire(host, "dw-refresh");
+    }
+  });
+  async function copy(element, button) {
+    if (!element) return;
+    const text = element.dataset.dwText || element.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      const before = button.textContent;
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = before; }, 1500);
+    } catch {  // no clipboard on plain http: at least it is selected
+      getSelection().selectAllChildren(element);
+    }
+  }
+
+  document.addEventListener("change", (event) => {
+    const { target } = event;
+    if (target.matches("[data-dw-submit]")) target.form.requestSubmit();
+    if (target.matches("[data-dw-level]")) {
+      const log = document.getElementById(target.dataset.dwLevel);
+      if (log) { log.dataset.level = target.value; log.scrollTop = log.scrollHeight; }
+    }
+    if (target.matches("[data-dw-all]")) for (const box of all("input[name=run]")) box.checked = target.checked;
+    if (target.matches("input[name=run], [data-dw-all]")) {
+      const any = document.querySelector("input[name=run]:checked") !== null;
+      for (const button of all("[data-dw-selected]")) button.disabled = !any;
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
+    const target = document.querySelector(`[data-dw-key="${CSS.escape(event.key)}"]`);
+    if (!target) return;
+    event.preventDefault();
+    if (target.matches("dialog")) target.showModal();
+    else if (target.matches("input")) target.focus();
+    else target.click();
+  });
+
+  function begin() {
+    for (const button of all("[data-dw-selected]")) button.disabled = true;
+    afterSwap();
+  }
+  window.durablyWeb = Object.freeze({ resync: () => ring("dw-resync") });
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
+})();

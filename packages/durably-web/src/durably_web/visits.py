@@ -1,0 +1,122 @@
+"""A request by somebody who was let in."""
+
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from markupsafe import Markup
+from starlette.requests import Request
+
+from durably import Durably, Run, RunFilter, Statistics, Step
+from durably_web.auth import RunOperation
+from durably_web.policy import Caller
+from durably_web.urls import Urls, with_query
+
+RECENT: Final = 5.0
+"""Seconds for which what was counted is good enough."""
+MOST_RECENT: Final = 1000
+DAY: Final = timedelta(days=1)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A request, before it is known who sends it: what every page needs."""
+
+    request: Request
+    urls: Urls
+    now: datetime
+    theme: str | None = None
+    """What the visitor chose; None: what their system says."""
+    csrf: tuple[str, str] | None = None
+    """A field and its value that the host wants to see in forms."""
+
+    @property
+    def page(self) -> str:
+        """The path of the page that is looked at, also where a part of it is asked for."""
+        current = urlsplit(self.request.headers.get("hx-current-url", ""))
+        if current.path:
+            return with_query(current.path, parse_qsl(current.query))
+        return with_query(self.request.url.path, parse_qsl(self.request.url.query))
+
+    def paged(self, **place: int) -> str:
+        """The same page at another place of its list: `before=…`, `after=…`; without either: its beginning."""
+        path, _, query = self.page.partition("?")
+        kept = [(key, value) for key, value in parse_qsl(query) if key not in {"before", "after", "notice"}]
+        return with_query(path, [*kept, *((key, str(value)) for key, value in place.items())])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit(Place):
+    """A request by somebody who was let in: what components are loaded with."""
+
+    durably: Durably
+    caller: Caller[Any]
+    draw: Callable[[Any, "Visit"], Awaitable[Markup]]
+    """Renders a component within another one."""
+    recent: "Recent"
+    """What was counted a moment ago."""
+    is_ours: bool = True
+    """Whether the page is one of our own, and not a host's with a component in it."""
+    _runs: dict[tuple[str, RunOperation], Run] = field(default_factory=dict, repr=False)
+
+    async def run(self, run_id: str, operation: RunOperation = "read") -> Run:
+        """The run, if they may do this with it; read once in a visit.
+
+        Raises:
+            HTTPException: 404, there is no such run for them; 403, they may not do this with it.
+        """
+        known = self._runs.get((run_id, operation))
+        if known is None:
+            known = self._runs[run_id, operation] = await self.caller.run(run_id, operation)
+        return known
+
+    async def steps(self, run_id: str) -> Sequence[Step]:
+        """The run's steps, without what they returned."""
+        return await self.caller.steps(run_id, results=False)
+
+    async def count(self, asked: RunFilter, *, cap: int) -> int:
+        """How many runs fit, counted up to `cap`; the answer may be some seconds old."""
+        where = await self.caller.scoped(asked)
+        return await self.recent.get(
+            ("count", cap, *_key(where)), lambda: self.durably.count_runs(where=where, cap=cap)
+        )
+
+    async def statistics(self, asked: RunFilter) -> Statistics:
+        """How runs that fit ended in the last 24 hours; the answer may be some seconds old."""
+        where = await self.caller.scoped(asked)
+        return await self.recent.get(
+            ("statistics", *_key(where)), lambda: self.caller.statistics(asked, since=self.now - DAY)
+        )
+
+
+class Recent:
+    """What was found a moment ago, for everybody: many pages ask for the same."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._known: dict[Hashable, tuple[float, object]] = {}
+
+    async def get(self, key: Hashable, find: Callable[[], Awaitable[T]]) -> T:
+        """What is known under this key, or is found now."""
+        now = self._clock()
+        found_at, found = self._known.get(key, (-inf, None))
+        if now - found_at >= RECENT:
+            found = await find()
+            if len(self._known) >= MOST_RECENT:
+                self._known.clear()
+            self._known[key] = now, found
+        return cast("T", found)
+
+
+def _key(where: RunFilter) -> tuple[Hashable, ...]:
+    return tuple(where.status), tuple(where.job_name), frozenset(where.labels.items()), where.is_nothing
+
+
+def instant(seconds: float) -> datetime:
+    """Seconds since the epoch, as the clock of the engine gives them."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,122 @@
+"""The list of runs: what narrows it, and how one walks through it."""
+
+import re
+
+import httpx2
+import pytest
+
+from durably import Durably
+from tests.web.pages.jobs import Import
+
+RUN = re.compile(r'href="/durably/runs/([0-9a-f-]{36})"')
+
+
+def listed(page: httpx2.Response) -> list[str]:
+    assert page.status_code == 200, page.text
+    return RUN.findall(page.text)
+
+
+async def build(durably: Durably) -> dict[str, str]:
+    """A failed, a completed, a waiting, a pending and a cancelled run; by status."""
+    job, order = durably.jobs["import-csv"], durably.jobs["approve-order"]
+    runs = {
+        "failed": await job.trigger(Import(filename="bad.csv"), labels={"org": "acme"}),
+        "completed": await job.trigger(Import(filename="good.csv"), labels={"org": "globex"}),
+        "waiting": await order.trigger("A-17"),
+    }
+    await durably.process_until_idle()
+    runs["pending"] = await job.trigger(Import(filename="late.csv"), labels={"org": "acme", "env": "prod"})
+    runs["cancelled"] = await job.trigger(Import(filename="off.csv"))
+    await durably.cancel(runs["cancelled"].id)
+    return {status: run.id for status, run in runs.items()}
+
+
+async def test_all_runs_are_listed_newest_first(client: httpx2.AsyncClient, durably: Durably) -> None:
+    runs = await build(durably)
+    page = await client.get("/durably/runs")
+
+    assert listed(page) == [
+        runs[status] for status in ("cancelled", "pending", "waiting", "completed", "failed")
+    ]
+    assert "row 37: amount is negative" in page.text
+    assert 'href="/durably/runs?q=env%3Dprod"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "statuses"),
+    [
+        ("status=failed", ["failed"]),
+        ("status=failed&status=waiting", ["waiting", "failed"]),
+        ("status=nonsense", ["cancelled", "pending", "waiting", "completed", "failed"]),
+        ("job=approve-order", ["waiting"]),
+        ("q=org=acme", ["pending", "failed"]),
+        ("q=org%3Dacme+env%3Dprod", ["pending"]),
+        ("q=org=acme&status=failed", ["failed"]),
+        ("q=ORDER", ["waiting"]),
+        ("q=org=acme+order", []),
+        ("q=nobody", []),
+        ("q=%C3%A9=%00", []),
+    ],
+)
+async def test_the_url_narrows_the_list(
+    client: httpx2.AsyncClient, durably: Durably, query: str, statuses: list[str]
+) -> None:
+    runs = await build(durably)
+    page = await client.get(f"/durably/runs?{query}")
+
+    assert listed(page) == [runs[status] for status in statuses]
+    assert ("No runs match these filters" in page.text) == (not statuses)
+
+
+async def test_an_id_leads_to_its_run(client: httpx2.AsyncClient, durably: Durably) -> None:
+    run = await durably.jobs["approve-order"].trigger("A-17")
+    found = await client.get("/durably/runs", params={"q": f" {run.id} "})
+    assert (found.status_code, found.headers["location"]) == (303, f"/durably/runs/{run.id}")
+    assert listed(await client.get("/durably/runs", params={"q": run.id[:-1]})) == []
+
+
+async def test_tabs_count_what_the_other_filters_leave(client: httpx2.AsyncClient, durably: Durably) -> None:
+    await build(durably)
+    page = (await client.get("/durably/runs?q=org=acme&status=failed")).text
+    tabs = dict(re.findall(r'class="dw-tab" data-status="(\w+)".*?<b>([^<]+)</b>', page))
+
+    assert tabs == {
+        "all": "2", "pending": "1", "running": "0", "waiting": "0", "completed": "0", "failed": "1", "cancelled": "0",
+    }  # fmt: skip
+    assert 'href="/durably/runs?status=pending&amp;q=org%3Dacme"' in page
+    assert re.search(r'data-status="failed"[^>]*aria-current="true"', page)
+
+
+async def test_pages_lead_on_to_older_runs_and_back(client: httpx2.AsyncClient, durably: Durably) -> None:
+    job = durably.jobs["approve-order"]
+    ids = [run.id for run in reversed(await job.batch_trigger([str(n) for n in range(120)]))]
+    seen: list[str] = []
+    page = await client.get("/durably/runs?job=approve-order")
+    while True:
+        seen += listed(page)
+        older = re.search(r'href="([^"]+)" rel="next">Older', page.text)
+        if older is None:
+            break
+        page = await client.get(older[1].replace("&amp;", "&"))
+
+    assert seen == ids
+    # The last page follows nothing, and leads back, to the first one at once or page by page.
+    assert 'data-dw-topics=""' in page.text
+    assert 'href="/durably/runs?job=approve-order">Newest' in page.text
+    back = listed(page)
+    while newer := re.search(r'href="([^"]+)" rel="prev">Newer', page.text):
+        page = await client.get(newer[1].replace("&amp;", "&"))
+        back = listed(page) + back
+    assert back == ids
+
+
+async def test_a_list_without_any_run_says_what_a_run_is(client: httpx2.AsyncClient) -> None:
+    page = await client.get("/durably/runs")
+    assert "No runs yet" in page.text
+    assert 'href="/durably/jobs"' in page.text
+
+
+async def test_counting_stops_at_its_cap(client: httpx2.AsyncClient, durably: Durably) -> None:
+    await durably.jobs["approve-order"].batch_trigger([str(n) for n in range(12)])
+    part = await client.get("/durably/-/status_tabs?limit=10")
+    assert "<b>10+</b>" in part.text
