@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import durably
+import durably_web
 from docs import life_of_a_run
 from durably import spi
 from durably.lifecycle import TRANSITIONS
@@ -166,10 +167,10 @@ def test_the_life_of_a_run_is_drawn_from_the_engine() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
-    shown = re.findall(r"^::: (durably(?:\.spi)?)\.(\w+)$", pages, re.MULTILINE)
-    promised = {("durably", name) for name in set(durably.__all__) - {"__version__"}} | {
-        ("durably.spi", name) for name in spi.__all__ if name not in durably.__all__
-    }
+    shown = re.findall(r"^::: (durably(?:\.spi|_web)?)\.(\w+)$", pages, re.MULTILINE)
+    promised = {("durably", name) for name in set(durably.__all__) - {"__version__"}}
+    promised |= {("durably.spi", name) for name in spi.__all__ if name not in durably.__all__}
+    promised |= {("durably_web", name) for name in durably_web.__all__}
 
     assert sorted(set(shown) - {("durably", "spi")}) == sorted(promised)
 

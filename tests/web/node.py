@@ -6,6 +6,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+PATIENCE = 120
+"""Seconds for one command; a registry that does not answer is a failure."""
+
 
 def node() -> Path:
     """The interpreter."""
@@ -24,6 +27,7 @@ def run(*arguments: str | Path, cwd: Path) -> str:
     path = f"{node().parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [node(), *arguments],
+        timeout=PATIENCE,
         cwd=cwd,
         env={**os.environ, "PATH": path, "NO_UPDATE_NOTIFIER": "1"},
         capture_output=True,

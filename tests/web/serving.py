@@ -48,8 +48,9 @@ class Told:
 class Ears:
     """One who reads a stream."""
 
-    def __init__(self, response: httpx2.Response) -> None:
+    def __init__(self, response: httpx2.Response, deaf_to: tuple[str, ...] = ()) -> None:
         self.response = response
+        self._deaf_to = deaf_to
         self.last_id: str | None = None
         self.raw: list[str] = []
         self._lines = response.aiter_lines()
@@ -69,9 +70,10 @@ class Ears:
                 case "retry":
                     told.retry = int(value)
                 case "" if not line:
-                    if not is_empty:
-                        return told
-                    continue
+                    if is_empty or (told.type or "").startswith(self._deaf_to or ("-",)):
+                        told, is_empty = Told(), True
+                        continue
+                    return told
                 case _:
                     continue
             is_empty = False
@@ -99,10 +101,15 @@ class Ears:
 
 @asynccontextmanager
 async def listening(
-    client: httpx2.AsyncClient, url: str, *, last_id: str | None = None, **headers: str
+    client: httpx2.AsyncClient,
+    url: str,
+    *,
+    last_id: str | None = None,
+    deaf_to: tuple[str, ...] = (),
+    **headers: str,
 ) -> AsyncGenerator[Ears]:
-    """Open a stream."""
+    """Open a stream, and pass over events whose types begin so."""
     if last_id is not None:
         headers["last-event-id"] = last_id
     async with client.stream("GET", url, headers=headers) as response:
-        yield Ears(response)
+        yield Ears(response, deaf_to)

@@ -347,9 +347,11 @@ async def test_runs_are_paged_and_live_on_the_first_page(
     # Triggered here, executed by another process, and shown in a third.
     hold = tmp_path / "go"
     new = await handle.trigger({"pages": 2, "hold": str(hold)})
-    await view.shows(runs_runs=[[new.id, "leased", 1], *page(*old[:2])])
+    await view.shows(runs_runs=[[new.id, "leased", 1], *page(*old[:2])], runs_steps=[1, 1, 1])
     hold.touch()
-    await view.shows(runs_runs=[[new.id, "completed", 2], *page(*old[:2])], runs_error=None)
+    await view.shows(
+        runs_runs=[[new.id, "completed", 2], *page(*old[:2])], runs_steps=[2, 1, 1], runs_error=None
+    )
     await durably.delete_run(new.id)
     await view.shows(runs_runs=page(*old[:3]))
 

@@ -127,7 +127,7 @@ function Runs() {
       <Facts
         of="runs"
         runs={list.runs.map((run) => [run.id, run.status, run.progress?.current ?? null])}
-        first={list.runs[0] ?? null}
+        steps={list.runs.map((run) => run.currentStepIndex)}
         page={list.page}
         hasMore={list.hasMore}
         error={list.error}

@@ -37,7 +37,7 @@ class DurablyHandler(Generic[Ctx]):
         self._durably = durably
         self._policy = policy
         self._guard = guard
-        self.streams = Streams(durably, throttle=throttle)
+        self.streams: Streams = Streams(durably, throttle=throttle)
         self._endpoints: Mapping[tuple[str, str], Endpoint] = {
             ("GET", "/run"): self._run,
             ("GET", "/runs"): self._runs,

@@ -7,7 +7,7 @@ for a stream's end. Ids are cursors into the rows; nothing is kept for a client 
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,6 +33,8 @@ from durably import (
     Durably,
     DurablyError,
     LogLine,
+    NotRunningError,
+    Run,
     RunCoalesced,
     RunDeleted,
     RunFilter,
@@ -45,10 +47,11 @@ from durably import (
 )
 from durably_web.pacing import Message, Throttle
 from durably_web.policy import Caller
+from durably_web.steps import StepNews
 from durably_web.telling import RunsTeller, RunTeller
 from durably_web.wire import Wire, brief, dump
 
-logger = logging.getLogger("durably.web")
+logger: logging.Logger = logging.getLogger("durably.web")
 
 LIFE = 60.0
 """Seconds after which a stream ends and its client goes on with another one."""
@@ -57,7 +60,7 @@ PATIENCE = 20.0
 """Seconds after which a client that does not read is gone."""
 FAREWELL = 1.0
 """Seconds that a stream has to end by itself once the server is told to stop."""
-AHEAD = 16
+AHEAD = 100
 """Events that are made before the client has taken those before them."""
 MOST_STREAMS = 1000
 """Streams that one handler serves at a time."""
@@ -89,7 +92,8 @@ class Streams:
     def __init__(self, durably: Durably, *, throttle: float) -> None:
         self._durably = durably
         self._throttle = throttle
-        self.open = 0
+        self._steps = StepNews(durably)
+        self.open: int = 0
         """How many there are."""
 
     @contextmanager
@@ -142,19 +146,29 @@ class Streams:
         return self._stream(tell, opening=ServerSentEvent(id=id, retry=AFTER_ACCIDENTS, sep="\n"))
 
     def _hints(self, outbox: Outbox, where: RunFilter) -> ExitStack:
-        """Tell of what leaves no row that changes: as far as it happens in this process."""
+        """Tell what the runs' own rows do not, in no strict order beside what they do tell.
 
-        def tell(event: RunCoalesced | RunDeleted) -> None:
-            if where.covers(event.job_name, event.labels):
-                facts = {"runId": event.run_id, "jobName": event.job_name, "labels": dict(event.labels)}
+        Steps and lines in any process; what leaves no row, as far as it happens in this one.
+        """
+
+        def tell(job_name: str, labels: Mapping[str, str], event: Wire) -> None:
+            if where.covers(job_name, labels):
                 try:
-                    outbox.send_nowait(Message({"type": event.type, **facts}))
+                    outbox.send_nowait(Message(event))
                 except WouldBlock:
-                    logger.debug("a client that does not keep up misses %s", event.type)
+                    logger.debug("a client that does not keep up misses %s", event["type"])
+
+        def hear(run: Run, event: Wire) -> None:
+            tell(run.job_name, run.labels, brief(event))
+
+        def happened(event: RunCoalesced | RunDeleted) -> None:
+            facts = {"runId": event.run_id, "jobName": event.job_name, "labels": dict(event.labels)}
+            tell(event.job_name, event.labels, {"type": event.type, **facts})
 
         stack = ExitStack()
-        stack.callback(self._durably.on("run:coalesced", tell))
-        stack.callback(self._durably.on("run:delete", tell))
+        stack.enter_context(self._steps.heard_by(hear))
+        stack.callback(self._durably.on("run:coalesced", happened))
+        stack.callback(self._durably.on("run:delete", happened))
         return stack
 
     def _stream(self, tell: Callable[[Outbox], Awaitable[None]], *, opening: ServerSentEvent) -> ASGIApp:
@@ -207,8 +221,8 @@ class _Stream:
         with outbox:
             try:
                 await self._tell(outbox)
-            except ClosedResourceError:
-                pass  # the server stops
+            except (ClosedResourceError, NotRunningError):
+                logger.debug("an event stream ends: the server stops, or the instance was closed")
             except DurablyError:
                 logger.exception("an event stream ended early; its client will come again")
 
