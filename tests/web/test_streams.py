@@ -227,6 +227,8 @@ async def test_progress_is_throttled_and_its_last_told_before_the_end(durably: D
     assert len(numbers) == 2
     assert numbers[-1] == told_at_all
     assert types(told)[-2:] == ["run:progress", "run:complete"]
+    # A progress that was held back would lead its client back.
+    assert {one.id for one in told if one.type == "run:progress"} == {None} != {told[-1].id}
 
 
 async def test_a_held_progress_is_told_when_its_window_ends(
@@ -405,6 +407,8 @@ async def test_a_list_goes_on_where_it_broke_off(
     of_missed = [one for one in told if one.data["runId"] == missed.id]
     of_started = [one for one in told if one.data["runId"] == started.id]
     assert types(of_missed) == ["run:trigger", "run:leased", "run:progress", "run:complete"]
+    # A client that breaks off among them has not seen the run's change yet.
+    assert [one.id is not None for one in of_missed] == [False, False, False, True]
     # It was not triggered meanwhile, nor did it begin: a client that follows the latest run stays where it is.
     assert types(of_started)[-1] == "run:complete"
     assert not {"run:trigger", "run:leased"} & set(types(of_started))
