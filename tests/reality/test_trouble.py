@@ -8,10 +8,10 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
@@ -30,11 +30,12 @@ from durably import (
 )
 from durably.spi import SqliteStore
 from durably.stores.sqlite import upkeep
+from durably.stores.sqlite.session import Session
 from tests.reality.disk import Disk, recorded
 
 STEPS = 4
 RUNS = 4
-Trouble: TypeAlias = "Callable[[Scene], AbstractContextManager[None]]"
+Trouble: TypeAlias = "Callable[[Scene], AbstractAsyncContextManager[None]]"
 
 
 class Scene:
@@ -43,7 +44,6 @@ class Scene:
     def __init__(self, folder: Path, disk: Disk | None = None, *, lease: float = 2.0) -> None:
         self.database: Path = folder / "app.db"
         self.disk: Disk = disk or Disk(folder)
-        self.connections: list[sqlite3.Connection] = []
         self.runs: list[Run[int, list[str]]] = []
         self.bodies: Counter[tuple[int, int]] = Counter()
         self.errors: list[BaseException] = []
@@ -51,9 +51,9 @@ class Scene:
         self.gate: asyncio.Event = asyncio.Event()
         self.at_work: asyncio.Event = asyncio.Event()
         environment = RealEnvironment()
-        store = SqliteStore(self.database, environment=environment, busy_timeout=0.1, connector=self._connect)
+        self._store = SqliteStore(self.database, environment=environment, busy_timeout=0.1)
         self.durably: Durably = Durably(
-            store,
+            self._store,
             environment=environment,
             stale_threshold=lease,
             heartbeat_interval=lease / 4,
@@ -77,9 +77,14 @@ class Scene:
             assert done.output == [f"{run.input}.{number}" for number in range(STEPS)]
         assert self.failed == []
 
-    def _connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
-        self.connections.append(sqlite3.connect(*args, **options))
-        return self.connections[-1]
+    async def pragma(self, text: str) -> None:
+        """Set it on the connection that writes, on its own thread."""
+
+        def act(session: Session) -> bool:
+            session.connection.execute(f"PRAGMA {text}")
+            return True
+
+        await self._store.database.write(lambda _: True, probe=act)
 
     async def _work(self, step: StepContext, input: int) -> list[str]:
         async def body(number: int) -> str:
@@ -105,8 +110,8 @@ async def at_work(folder: Path, *, lease: float = 2.0) -> AsyncGenerator[Scene]:
             scene.gate.set()
 
 
-@contextmanager
-def a_foreign_transaction(scene: Scene) -> Generator[None]:
+@asynccontextmanager
+async def a_foreign_transaction(scene: Scene) -> AsyncGenerator[None]:
     """Another program writes, and takes its time."""
     with closing(sqlite3.connect(scene.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -114,18 +119,19 @@ def a_foreign_transaction(scene: Scene) -> Generator[None]:
         other.execute("ROLLBACK")
 
 
-@contextmanager
-def read_only(scene: Scene) -> Generator[None]:
+@asynccontextmanager
+async def read_only(scene: Scene) -> AsyncGenerator[None]:
     """The engine may not write."""
-    writer = scene.connections[0]
-    writer.execute("PRAGMA query_only = ON")
+    await scene.pragma("query_only = ON")
     yield
-    writer.execute("PRAGMA query_only = OFF")
+    await scene.pragma("query_only = OFF")
 
 
 def failing(*, writing: int = sqlite3.SQLITE_OK, syncing: int = sqlite3.SQLITE_OK) -> Trouble:
-    @contextmanager
-    def trouble(scene: Scene) -> Generator[None]:
+    """The disk fails."""
+
+    @asynccontextmanager
+    async def trouble(scene: Scene) -> AsyncGenerator[None]:
         scene.disk.fail(writing=writing, syncing=syncing)
         yield
         scene.disk.fail()
@@ -146,7 +152,7 @@ TROUBLES = {
 async def test_trouble_that_passes_costs_no_run(tmp_path: Path, name: str) -> None:
     trouble, kind = TROUBLES[name]
     async with at_work(tmp_path) as scene:
-        with trouble(scene):
+        async with trouble(scene):
             scene.gate.set()
             await scene.hear(8)
         await scene.finish()
@@ -158,7 +164,7 @@ async def test_trouble_that_outlasts_the_leases_charges_nobody(tmp_path: Path, n
     """The runs are begun again where they were; and nobody knocks at the door without a pause."""
     trouble, _ = TROUBLES[name]
     async with at_work(tmp_path, lease=0.2) as scene:
-        with trouble(scene):
+        async with trouble(scene):
             scene.gate.set()
             await asyncio.sleep(0.7)
         await scene.finish()
