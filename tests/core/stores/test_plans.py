@@ -6,10 +6,13 @@ and with much in the tables.
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from durably.filters import RunFilter
+from durably.models import StepKind
+from durably.stores.base import Lease, NewSignal, Notes, Wait
 from durably.stores.sqlite.listing import compose_changes, compose_count, compose_endings, compose_list
 from durably.stores.sqlite.queries import load
 from tests.core.stores.stage import LEASE, Stage
@@ -254,6 +257,104 @@ async def test_no_crowd_slows_the_daily_verbs(stage: Stage, crowd: str) -> None:
         assert await stage.store.sweep() == 1
     full = await cost(stage, day)
     assert full <= empty * 2 + 5, (empty, full)
+
+
+WAITS = {
+    "asleep": ("'nap', 'running', 'sleep', 9e9 + seq, NULL, NULL", ", timer_at", ", 9e9 + i"),
+    "waiting for signals by keys": ("'go', 'running', 'signal', NULL, 'order-' || seq, NULL", "", ""),
+    "waiting for signals by their ids": (
+        "'go', 'running', 'signal', 9e9, NULL, NULL",
+        ", timer_at",
+        ", 9e9 + i",
+    ),
+    "waiting for children": ("'call', 'running', 'child', NULL, NULL, 'child-' || seq", "", ""),
+    "awake again": ("'go', 'completed', 'signal', NULL, 'k', NULL", "", ""),
+}
+
+
+@pytest.mark.parametrize("crowd", [*WAITS, "signals by key that nobody took"])
+async def test_no_crowd_of_waits_slows_waiting_and_waking(stage: Stage, crowd: str) -> None:
+    """With the rows of their steps, and of signals, beside those of the runs."""
+    turn = 0
+
+    async def wait(
+        lease: Lease,
+        name: str,
+        kind: StepKind,
+        *,
+        until: float | None = None,
+        key: str | None = None,
+        child_id: str | None = None,
+    ) -> None:
+        step = replace(
+            stage.step(name, "running"), kind=kind, wake_at=until, signal_key=key, child_id=child_id
+        )
+        child = replace(stage.new(child_id), parent_id=lease.run_id) if child_id else None
+        await stage.store.settle(lease, [Wait(step=step, child=child)], Notes())
+        assert await stage.store.ripe_waits(lease.run_id) == []
+        assert await stage.store.suspend(lease, [Wait(step=step)], Notes()) == "applied"
+
+    async def night() -> None:
+        nonlocal turn
+        turn += 1
+        await stage.trigger(f"it-{turn}", priority=10_000_000_000 - turn)
+        await wait((await stage.take()).lease, "nap", "sleep", until=stage.clock.now() + 60)
+        assert await stage.claim() == []
+        stage.clock.advance(61)
+        await wait((await stage.take()).lease, "go", "signal", key="k")
+        await stage.store.send_signal(NewSignal(id=f"s-{turn}", name="go", payload_json="1", key="k"))
+        await wait((await stage.take()).lease, "call", "child", child_id=f"kid-{turn}")
+        kid = await stage.take()
+        assert kid.run.id == f"kid-{turn}"
+        await stage.finish(kid.lease)
+        lease = (await stage.take()).lease
+        assert lease.run_id == f"it-{turn}"
+        await stage.finish(lease)
+        await stage.store.orphans(limit=10)
+        await stage.store.forget_signals(older_than=3600, limit=10)
+        await stage.store.bury_dead(max_crashes=5)
+
+    await night()
+    empty = await cost(stage, night)
+    if crowd in WAITS:
+        step, columns, values = WAITS[crowd]
+        await fill(
+            stage,
+            f", lease_generation{columns}",
+            f"'job', 'waiting', i, 0, 1.0, 0, 1.0, 1.0, '{{}}', '{{}}', 1{values}",
+        )
+        await stage.sql(
+            "INSERT INTO durably_steps (run_seq, position, attempt, sequence, started_at, name, status, kind, "
+            f"wake_at, signal_key, child_id) SELECT seq, 1, 1, 1, 1.0, {step} FROM durably_runs "
+            "WHERE id LIKE 'bulk-%'"
+        )
+    else:
+        await stage.sql(
+            f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {BULK}) "
+            "INSERT INTO durably_signals (id, name, key, sent_at, payload) "
+            "SELECT 'bulk-' || i, 'go', 'order-' || i, 9e9, '1' FROM n"
+        )
+    full = await cost(stage, night)
+    assert full <= empty * 1.5 + 5, (empty, full)
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("waiting_for_key", "durably_steps_signal (name=? AND signal_key=?)"),
+        ("waiting_for_child", "durably_steps_child (child_id=?)"),
+        ("find_signal", "durably_signals_of_run (run_seq=? AND name=?)"),
+        ("find_signal", "durably_signals_of_key (name=? AND key=?)"),
+        ("ripe_waits", "durably_steps_1 (run_seq=?)"),
+        ("ripe_waits", "durably_signals_of_run (run_seq=? AND name=?)"),
+        ("ripe_waits", "durably_signals_of_key (name=? AND key=?)"),
+        ("unfinished_children", "durably_runs_unfinished_child (parent_id=?)"),
+        ("is_forgetting_due", "durably_signals_kept (sent_at<?)"),
+    ],
+)
+async def test_waits_are_found_by_their_indexes(stage: Stage, name: str, index: str) -> None:
+    steps = await plan(stage, load("waits")[name])
+    assert any(index in step for step in steps), steps
 
 
 @pytest.mark.parametrize("filter", FILTERS)

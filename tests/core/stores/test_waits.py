@@ -275,6 +275,48 @@ async def test_a_look_that_changes_nothing_opens_no_transaction(stage: Stage) ->
     assert not [one for one in statements if one.startswith("BEGIN")]
 
 
+async def test_the_ripe_waits_are_those_that_settling_ends(stage: Stage) -> None:
+    lease = await running(stage)
+    other = await running(stage, "other")
+    await stage.store.settle(
+        lease,
+        [
+            wait(stage, "sleep", "nap", wake_in=60),
+            wait(stage, "sleep", "long nap", wake_in=600),
+            wait(stage, "signal", "go"),
+            wait(stage, "signal", "paid", key="k"),
+            wait(stage, "signal", "in time", wake_in=60),
+            wait(stage, "child", "call", child="kid"),
+            wait(stage, "child", "lost", child="gone"),
+            wait(stage, "run", "attempt", wake_in=1),
+        ],
+        NOTHING,
+    )
+    await stage.store.settle(other, [wait(stage, "sleep", "nap", wake_in=60)], NOTHING)
+
+    async def ripe() -> set[str]:
+        names = set(await stage.store.ripe_waits("it"))
+        waits = [Wait(step=await step_of(stage, name)) for name in names]
+        settled = (await stage.store.settle(lease, waits, NOTHING)).steps
+        assert {step.status for step in settled} <= {"completed", "failed"}
+        assert await stage.store.ripe_waits("it") == []
+        return names
+
+    assert await ripe() == set()
+    for name, key in (("go", None), ("paid", "k"), ("paid", "other key"), ("nobody's", None)):
+        signal = NewSignal(
+            id=f"{name}-{key}", name=name, payload_json="1", key=key, run_id=None if key else "it"
+        )
+        await stage.store.send_signal(signal)
+    assert await ripe() == {"go", "paid"}
+    await stage.store.cancel("kid", token="t")
+    await stage.store.cancel("gone", token="t")
+    await stage.store.delete("gone", token="t")
+    assert await ripe() == {"call", "lost"}
+    stage.clock.advance(60)
+    assert await ripe() == {"nap", "in time"}
+
+
 @pytest.mark.parametrize("kind", ["sleep", "signal", "child", "spawn"])
 @pytest.mark.parametrize("verb", ["settle", "suspend"])
 async def test_a_body_that_was_begun_gives_way_to_a_wait_of_its_name(

@@ -16,6 +16,7 @@ from durably.errors import (
     StepChangedError,
     StepFailed,
     StepOutsideRunError,
+    StoreError,
 )
 from durably.events import StepReplayed
 from durably.journal import Page
@@ -313,6 +314,18 @@ class Execution(Tenure):
 
         await self.write("wait", write, numbers=len(waits))
         return steps
+
+    async def ripe(self) -> Sequence[str]:
+        """The names of the run's waits that may have ended.
+
+        Raises:
+            asyncio.CancelledError: The run is no longer ours, or could not be read in time.
+        """
+        try:
+            return await self.insist("wait", lambda: self._engine.store.ripe_waits(self.run.id))
+        except StoreError:
+            self.interrupt("lost")
+            raise asyncio.CancelledError(f"run {self.run.id}: lost") from None
 
     # Writing
 

@@ -6,7 +6,7 @@ end meanwhile; parking earlier would cut off a sibling that is between two of it
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -19,10 +19,18 @@ SHORT = 1.0
 QUIET = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Parked:
+    """A wait that a branch of the job is in."""
+
     wait: Wait
     ended: "asyncio.Future[StepRecord]"
+    is_begun: bool = False
+
+    def end(self, step: StepRecord) -> None:
+        """Let the branch go on."""
+        if not self.ended.done():
+            self.ended.set_result(step)
 
 
 class Waiting:
@@ -62,6 +70,7 @@ class Waiting:
         if step.kind == "spawn" or (child is not None and child.concurrency_key is not None):
             # An error must reach the job's code, which is gone once the run is suspended.
             (settled,) = await execution.settle([wait])
+            self._engine.work.ring()
             if settled.status != "running":
                 return settled
         if asyncio.current_task() is execution.root and not execution.is_executing:
@@ -130,8 +139,8 @@ class Waiting:
         ended: asyncio.Future[StepRecord] = asyncio.get_running_loop().create_future()
         self._parked[wait.step.name] = _Parked(wait, ended)
         try:
-            await self._look()
-            if not ended.done() and (self._watcher is None or self._watcher.done()):
+            self._engine.work.ring()
+            if self._watcher is None or self._watcher.done():
                 self._watcher = self._engine.environment.spawn(
                     self._watch(), name=f"durably:waits:{self._execution.run.id}"
                 )
@@ -141,25 +150,47 @@ class Waiting:
             self._execution.touch()
 
     async def _watch(self) -> None:
-        while self._parked and self._execution.interruption is None:
-            rings = self._engine.work.rings
-            await self._look()
-            if self._execution.is_quiet(QUIET):
-                self._execution.suspend([parked.wait for parked in self._parked.values()])
-                return
-            ends = [self._seconds_until(parked.wait.step) for parked in self._parked.values()
-                    if parked.wait.step.wake_at is not None]  # fmt: skip
-            await self._engine.work.wait(rings, seconds=max(0.0, min([QUIET, *ends])))
+        try:
+            while self._parked and self._execution.interruption is None:
+                rings = self._engine.work.rings
+                await self._begin()
+                await self._end()
+                if self._execution.is_quiet(QUIET):
+                    self._execution.suspend([parked.wait for parked in self._parked.values()])
+                    return
+                ends = [self._seconds_until(parked.wait.step) for parked in self._parked.values()
+                        if parked.wait.step.wake_at is not None]  # fmt: skip
+                await self._engine.work.wait(rings, seconds=max(0.0, min([QUIET, *ends])))
+        except Exception as error:  # noqa: BLE001 - nobody else hears of it, and the job would wait for ever
+            for parked in self._parked.values():
+                if not parked.ended.done():
+                    parked.ended.set_exception(error)
 
-    async def _look(self) -> None:
-        """End what can end; the deadline of a wait is stored by the first look."""
-        waits = [parked.wait for parked in self._parked.values() if not parked.ended.done()]
-        for step in await self._execution.settle(waits) if waits else ():
+    async def _begin(self) -> None:
+        """Begin the waits that are new, all in one transaction: their deadlines are stored now."""
+        new = [parked.wait for parked in self._parked.values() if not parked.is_begun]
+        if new:
+            self._take(await self._execution.settle(new))
+            if any(wait.child is not None for wait in new):
+                # It was there for nobody before the commit.
+                self._engine.work.ring()
+
+    async def _end(self) -> None:
+        """End the waits that can end. The others are not touched: there may be thousands."""
+        for parked in self._parked.values():
+            if parked.wait.step.kind == "run" and self._seconds_until(parked.wait.step) <= 0:
+                parked.end(parked.wait.step)
+        ripe = [self._parked[name].wait for name in await self._execution.ripe() if name in self._parked]
+        if ripe:
+            self._take(await self._execution.settle(ripe))
+
+    def _take(self, settled: Sequence[StepRecord]) -> None:
+        for step in settled:
             parked = self._parked.get(step.name)
             if parked is None:
                 continue
-            if step.status == "running" and not (step.kind == "run" and self._seconds_until(step) <= 0):
-                wait = replace(parked.wait, step=replace(parked.wait.step, wake_at=step.wake_at))
-                self._parked[step.name] = replace(parked, wait=wait)
-            elif not parked.ended.done():
-                parked.ended.set_result(step)
+            parked.is_begun = True
+            if step.status == "running":
+                parked.wait = Wait(step=replace(parked.wait.step, wake_at=step.wake_at))
+            else:
+                parked.end(step)

@@ -340,6 +340,10 @@ class Store(Watched, Protocol):
         """
         ...
 
+    async def ripe_waits(self, run_id: str, /) -> Sequence[str]:
+        """Names of the run's waits that may have ended: those that `settle` is worth asking about; a read."""
+        ...
+
     async def suspend(
         self, lease: Lease, waits: Sequence[Wait], notes: Notes, /, *, until: float | None = None
     ) -> Answer:

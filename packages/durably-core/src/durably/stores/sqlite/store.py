@@ -144,6 +144,10 @@ class SqliteStore(Store):
         )
 
     @override
+    async def ripe_waits(self, run_id: str, /) -> Sequence[str]:
+        return await self.database.read(lambda session: waits.ripe_waits(session, run_id))
+
+    @override
     async def suspend(
         self, lease: Lease, waits_: Sequence[Wait], notes: Notes, /, *, until: float | None = None
     ) -> Answer:

@@ -39,6 +39,12 @@ def end_what_can_end(session: Session, seq: int) -> None:
         end(session, seq, to_step_record(row))
 
 
+def ripe_waits(session: Session, run_id: str) -> Sequence[str]:
+    """Names of the run's waits for which there is news; whether they have ended is for `end` to say."""
+    rows = session.rows(SQL["ripe_waits"], {"run_id": run_id, "now": session.now})
+    return [row["name"] for row in rows]
+
+
 def send_signal(session: Session, signal: NewSignal) -> Receipt:
     """Store a signal, and hand it to the oldest suspended wait it fits.
 

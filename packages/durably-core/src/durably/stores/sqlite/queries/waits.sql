@@ -27,6 +27,25 @@ SELECT name, status, position, attempt, sequence, started_at, completed_at, resu
   kind, wake_at, signal_key, child_id
 FROM durably_steps WHERE run_seq = :seq AND status = 'running' AND kind NOT IN ('run', 'map') ORDER BY position;
 
+-- :name ripe_waits
+-- Of one run, whose waits may be thousands: one pass instead of a look at each.
+SELECT step.name
+FROM durably_runs AS run CROSS JOIN durably_steps AS step ON step.run_seq = run.seq
+WHERE run.id = :run_id AND step.status = 'running' AND CASE step.kind
+  WHEN 'child' THEN NOT EXISTS (
+    SELECT 1 FROM durably_runs AS child WHERE child.id = step.child_id AND child.completed_at IS NULL
+  )
+  WHEN 'signal' THEN step.wake_at <= :now OR EXISTS (
+    SELECT 1 FROM durably_signals AS signal
+    WHERE signal.run_seq = step.run_seq AND signal.name = step.name AND signal.consumed_at IS NULL
+  ) OR EXISTS (
+    SELECT 1 FROM durably_signals AS signal
+    WHERE signal.name = step.name AND signal.key = step.signal_key AND signal.key IS NOT NULL
+      AND signal.consumed_at IS NULL
+  )
+  ELSE step.kind = 'sleep' AND step.wake_at <= :now
+END;
+
 -- :name find_wait
 SELECT name, status, position, attempt, sequence, started_at, completed_at, result, error,
   kind, wake_at, signal_key, child_id
