@@ -23,6 +23,17 @@ ADD_STEPS = """
 INSERT INTO durably_steps (run_seq, name, status, position, attempt, sequence, started_at, completed_at, result)
 SELECT seq, 'step-0', 'completed', 1, 1, 2, :now, :now, '0' FROM durably_runs
 """
+SUSPEND = """
+UPDATE durably_runs SET
+  status = 'waiting', ready = 0, lease_generation = 1, started_at = :now, timer_at = :until
+"""
+ADD_WAITS = """
+INSERT INTO durably_steps (
+  run_seq, name, status, position, attempt, sequence, started_at, kind, wake_at, signal_key
+)
+SELECT seq, 'wait', 'running', 1, 1, 1, :now, :kind, :until, CASE :kind WHEN 'signal' THEN 'order-' || seq END
+FROM durably_runs
+"""
 HOLD_KEY = """
 UPDATE durably_runs SET
   status = 'running', ready = 0, holds_key = 1, lease_owner = 'elsewhere', lease_generation = 1,
@@ -56,6 +67,23 @@ async def delayed(path: Path, size: int) -> None:
             await handle.batch_trigger([1] * min(AT_ONCE, size - start), delay=timedelta(seconds=FAR))
 
 
+async def asleep(path: Path, size: int) -> None:
+    """Suspended runs of a known job that sleep for ten years."""
+    await _suspended(path, size, kind="sleep", until=time.time() + FAR)
+
+
+async def awaiting_signals(path: Path, size: int) -> None:
+    """Suspended runs of a known job that wait for a signal, each by a key of its own."""
+    await _suspended(path, size, kind="signal", until=None)
+
+
+async def _suspended(path: Path, size: int, *, kind: str, until: float | None) -> None:
+    async with Durably(path, worker=False) as durably:
+        await _fill(durably.register(counting), size)
+    values = {"now": time.time(), "until": until, "kind": kind}
+    execute(path, (SUSPEND, values), (ADD_WAITS, values))
+
+
 async def of_unknown_job(path: Path, size: int) -> None:
     """Runs that are ready, but of a job that the worker does not know."""
     async with Durably(path, worker=False) as durably:
@@ -81,7 +109,7 @@ async def _fill(handle: JobHandle[int, int], size: int, *, key: str | None = Non
             await handle.batch_trigger(inputs, concurrency_key=key)
 
 
-def execute(path: Path, *statements: tuple[str, dict[str, str | float]]) -> None:
+def execute(path: Path, *statements: tuple[str, dict[str, str | float | None]]) -> None:
     """Change a database behind the engine's back."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement, values in statements:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from durably import Durability, Durably, JobHandle
 from tests.benchmarks.bench import Bench, Stopwatch, stopwatch
@@ -39,12 +40,14 @@ async def trigger_all(handle: JobHandle[int, int], count: int, *, steps: int = 1
 
 
 class Endings:
-    """Waits until a number of runs are completed: by the event, which costs less than asking for each."""
+    """Waits until a number of runs are completed, or suspended: by the event, which costs less than asking for each."""
 
-    def __init__(self, durably: Durably, count: int) -> None:
+    def __init__(
+        self, durably: Durably, count: int, *, event: Literal["run:complete", "run:wait"] = "run:complete"
+    ) -> None:
         self._left = count
         self._done = asyncio.Event()
-        self.end = durably.on("run:complete", self._count_down)
+        self.end = durably.on(event, self._count_down)
 
     def _count_down(self, _: object) -> None:
         self._left -= 1

@@ -27,6 +27,9 @@ from tests.benchmarks.statements import (
 )
 
 Work: TypeAlias = tuple[str, Sequence[Values]]
+Commit: TypeAlias = Sequence[tuple[str, Values]]
+Life: TypeAlias = Callable[[int, str], Sequence[Commit]]
+"""What is committed for one run, by its number and its id."""
 Preparation: TypeAlias = Callable[[sqlite3.Connection], Work]
 
 ROWS_A_COMMIT = 100
@@ -82,6 +85,58 @@ def whole_runs(bench: Bench) -> dict[str, Measure]:
                     await connection.execute_fetchall(statement, values)
                 samples.append(time.perf_counter() - begun)
         return median(samples)
+
+    return {"L": plain, "C": threaded}
+
+
+def lives(
+    bench: Bench, life: Life, *, count: int, before: Life | None = None, seconds: bool = False
+) -> dict[str, Measure]:
+    """Runs per second that live like this; with `seconds` the time that one of them takes.
+
+    Args:
+        bench: The bench.
+        life: What is committed for one run.
+        count: How many runs, stored beforehand.
+        before: What else is done to each beforehand.
+        seconds: Whether the time is answered.
+    """
+
+    def prepared(connection: sqlite3.Connection) -> list[Commit]:
+        commits: list[Commit] = []
+        connection.execute("BEGIN IMMEDIATE")
+        for _ in range(count):
+            run = new_run()
+            seq, run_id = connection.execute(INSERT_RUN, run).lastrowid or 0, str(run["id"])
+            for commit in () if before is None else before(seq, run_id):
+                for statement, values in commit:
+                    connection.execute(statement, values).fetchall()
+            commits += life(seq, run_id)
+        connection.execute("COMMIT")
+        return commits
+
+    def answer(spent: float) -> float:
+        return spent / count if seconds else count / spent
+
+    async def plain() -> float:
+        with _plain(await _prepared(bench), bench.durability) as connection:
+            commits = prepared(connection)
+            begun = time.perf_counter()
+            for commit in commits:
+                for statement, values in _transaction(commit):
+                    connection.execute(statement, values).fetchall()
+            return answer(time.perf_counter() - begun)
+
+    async def threaded() -> float:
+        path = await _prepared(bench)
+        with _plain(path, bench.durability) as connection:
+            commits = prepared(connection)
+        async with _threaded(path, bench.durability) as connection:
+            begun = time.perf_counter()
+            for commit in commits:
+                for statement, values in _transaction(commit):
+                    await connection.execute_fetchall(statement, values)
+            return answer(time.perf_counter() - begun)
 
     return {"L": plain, "C": threaded}
 
@@ -154,6 +209,10 @@ def _both(
 
 def _rest_of_run(seq: int, run_id: str) -> list[tuple[str, Values]]:
     return [(CLAIM_RUN, claim(seq)), (SAVE_STEP, step(run_id, 1)), (FINISH_RUN, outcome(run_id))]
+
+
+def _transaction(commit: Commit) -> Commit:
+    return commit if len(commit) == 1 else [("BEGIN IMMEDIATE", {}), *commit, ("COMMIT", {})]
 
 
 async def _prepared(bench: Bench) -> Path:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from durably import Durably
-from tests.benchmarks.jobs import counting, long_job
+from tests.benchmarks.jobs import awaiting_job, counting, long_job
 
 
 def peak_memory() -> int:
@@ -39,6 +39,7 @@ def say(word: str) -> None:
 async def serve(database: str, slots: int) -> None:
     durably = Durably(database, max_concurrent_runs=slots)
     durably.register(counting)
+    durably.register(awaiting_job(time.perf_counter))
     durably.register(long_job(arrived))
     async with durably:
         say("ready")

@@ -15,6 +15,11 @@ CLAIM_RUN = load("claims")["claim_run"]
 STEPS_OF_RUN = load("claims")["steps_of_run"]
 SAVE_STEP = load("checkpoints")["save_step"]
 FINISH_RUN = load("checkpoints")["finish_run"]
+BEGIN_WAIT = load("waits")["begin_wait"]
+SUSPEND_RUN = load("waits")["suspend_run"]
+INSERT_SIGNAL = load("waits")["insert_signal"]
+END_WAIT = load("waits")["end_wait"]
+WAKE_RUN = load("freeing")["let_go"]
 LATEST = "SELECT * FROM durably_snapshots ORDER BY seq DESC LIMIT 50"
 
 environment = RealEnvironment()
@@ -78,6 +83,31 @@ def outcome(run_id: str) -> Values:
         "error": None,
         "now": time.time(),
         "change": 3,
+    }
+
+
+def waiting(seq: int) -> Values:
+    """For `begin_wait`, `suspend_run`, `insert_signal`, `end_wait` and `let_go`, of one run."""
+    now = time.time()
+    return {
+        "seq": seq,
+        "id": environment.new_id(),
+        "name": "go",
+        "key": None,
+        "now": now,
+        "change": 4,
+        "position": 1,
+        "attempt": 1,
+        "sequence": 1,
+        "started_at": now,
+        "kind": "signal",
+        "wake_at": None,
+        "signal_key": None,
+        "child_id": None,
+        "status": "completed",
+        "result": "1",
+        "error": None,
+        "payload": "1",
     }
 
 

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure
+from tests.benchmarks.workloads.children import children
 from tests.benchmarks.workloads.footprint import idle, imports, memory
 from tests.benchmarks.workloads.growth import growth
 from tests.benchmarks.workloads.latency import across_processes, same_process
@@ -12,6 +13,7 @@ from tests.benchmarks.workloads.listing import listing
 from tests.benchmarks.workloads.resume import crash, resume
 from tests.benchmarks.workloads.steps import cpu, many_runs, one_run
 from tests.benchmarks.workloads.triggers import batches, triggers
+from tests.benchmarks.workloads.waits import signal_latency, signals, sleeps
 
 Workload: TypeAlias = Callable[[Bench], Awaitable[list[Figure]]]
 
@@ -23,6 +25,10 @@ WORKLOADS: Mapping[str, Workload] = {
     "cpu": cpu,
     "latency": same_process,
     "processes": across_processes,
+    "sleeps": sleeps,
+    "signals": signals,
+    "signal-latency": signal_latency,
+    "children": children,
     "growth": growth,
     "listing": listing,
     "resume": resume,

@@ -5,7 +5,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from durably import Durably, JobHandle
+from durably import Durably, JobHandle, RealEnvironment
+from durably.stores.base import ClaimRequest
+from durably.stores.sqlite import SqliteStore
 from tests.benchmarks import crowds
 from tests.benchmarks.bench import Bench, Rounds, stopwatch
 from tests.benchmarks.engine import Endings, triggering
@@ -18,11 +20,13 @@ STEPS = 10
 
 
 async def growth(bench: Bench) -> list[Figure]:
-    """Triggers, steps and latency with 100,000 runs in the way, against an empty database."""
+    """Triggers, claims, steps and latency with 100,000 runs in the way, against an empty database."""
     size, largest = bench.scale.crowd, bench.scale.largest_crowd
     kinds: dict[str, Callable[[Path], Awaitable[None]]] = {
         f"{size:,} finished": partial(crowds.finished, size=size),
         f"{size:,} delayed": partial(crowds.delayed, size=size),
+        f"{size:,} asleep": partial(crowds.asleep, size=size),
+        f"{size:,} waiting for signals": partial(crowds.awaiting_signals, size=size),
         f"{size:,} of an unknown job": partial(crowds.of_unknown_job, size=size),
         f"{size:,} behind a busy key": partial(crowds.behind_busy_key, size=size),
     }
@@ -43,6 +47,7 @@ async def _beside(bench: Bench, name: str, crowded: Path, empty: Path) -> list[F
             which: await stack.enter_async_context(triggering(bench, path)) for which, path in places.items()
         }
         triggers = await _alternating(bench, {which: partial(_trigger, one) for which, one in idle.items()})
+    claims = await _claims(bench, {which: bench.copy(path) for which, path in places.items()})
     async with AsyncExitStack() as stack:
         open_ = {which: Durably(path, durability=bench.durability) for which, path in places.items()}
         busy = {which: await stack.enter_async_context(one) for which, one in open_.items()}
@@ -64,6 +69,7 @@ async def _beside(bench: Bench, name: str, crowded: Path, empty: Path) -> list[F
 
     return [
         compared("triggers", triggers, rate=1),
+        compared("a claim", claims),
         compared("steps, 10 runs at a time", steps, rate=RUNS * STEPS),
         compared("trigger → completed, p50", runs),
     ]
@@ -82,6 +88,31 @@ async def _alternating(
                 await measure()
             taken[which].append(watch.seconds)
     return Rounds(taken)
+
+
+async def _claims(bench: Bench, places: dict[str, Path]) -> Rounds:
+    """Claims of one run each, asked of the store itself."""
+    for path in places.values():
+        async with triggering(bench, path) as handle:
+            await handle.batch_trigger([1] * (bench.scale.samples + 1), priority=1000)
+    request = ClaimRequest(
+        worker_id="bench", jobs=[counting.name], limit=1, lease_seconds=crowds.FAR, max_crashes=5
+    )
+    stores = {
+        which: SqliteStore(path, environment=RealEnvironment(), durability=bench.durability)
+        for which, path in places.items()
+    }
+    for store in stores.values():
+        await store.open()
+
+    async def claim(store: SqliteStore) -> None:
+        if not (await store.claim(request)).claims:
+            raise RuntimeError("there was nothing to claim")
+
+    taken = await _alternating(bench, {which: partial(claim, store) for which, store in stores.items()})
+    for store in stores.values():
+        await store.close()
+    return taken
 
 
 async def _trigger(handle: JobHandle[int, int]) -> None:
