@@ -45,6 +45,7 @@ def new_run() -> Values:
         "input": "1",
         "parent_id": None,
         "is_detached": 0,
+        "on_failure": None,
     }
 
 
