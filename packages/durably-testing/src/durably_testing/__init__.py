@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from durably_testing.clock import Span, VirtualClock
     from durably_testing.crashes import Failure, Report, crash_at_every_step
     from durably_testing.effects import EffectLedger
     from durably_testing.errors import (
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     )
     from durably_testing.evidence import Doing, Kill, KillMoment, note_effect
     from durably_testing.faults import Fault, Kind, Moment, Plan
+    from durably_testing.faulty import FaultyStore, How
     from durably_testing.killing import KillLoop
     from durably_testing.oracle import invariant_triggers, violations
     from durably_testing.reachability import reached, sometimes
     from durably_testing.simulation import Scene, SimulatedRun, simulate
     from durably_testing.strategies import crash_plans, inputs_for
     from durably_testing.survival import survives_crashes
+    from durably_testing.virtual import VirtualDurably
     from durably_testing.warden import KillLoopError
 
 __all__ = [
@@ -28,6 +31,8 @@ __all__ = [
     "EffectLedger",
     "Failure",
     "Fault",
+    "FaultyStore",
+    "How",
     "Kill",
     "KillLoop",
     "KillLoopError",
@@ -43,6 +48,9 @@ __all__ = [
     "Scene",
     "SimulatedRun",
     "SimulationError",
+    "Span",
+    "VirtualClock",
+    "VirtualDurably",
     "crash_at_every_step",
     "crash_plans",
     "inputs_for",
@@ -58,6 +66,7 @@ __all__ = [
 # Where each name lives, so that nothing is imported before it is asked for: the plugin, and with it
 # this module, is loaded in every pytest session of our users.
 _MODULES = {
+    "clock": ["Span", "VirtualClock"],
     "crashes": ["Failure", "Report", "crash_at_every_step"],
     "effects": ["EffectLedger"],
     "errors": [
@@ -69,12 +78,14 @@ _MODULES = {
     ],
     "evidence": ["Doing", "Kill", "KillMoment", "note_effect"],
     "faults": ["Fault", "Kind", "Moment", "Plan"],
+    "faulty": ["FaultyStore", "How"],
     "killing": ["KillLoop"],
     "oracle": ["invariant_triggers", "violations"],
     "reachability": ["reached", "sometimes"],
     "simulation": ["Scene", "SimulatedRun", "simulate"],
     "strategies": ["crash_plans", "inputs_for"],
     "survival": ["survives_crashes"],
+    "virtual": ["VirtualDurably"],
     "warden": ["KillLoopError"],
 }
 

@@ -5,10 +5,11 @@ it is said or after it was carried out. The real store is behind it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
 from typing import Any, Protocol, cast
+
+from typing_extensions import override
 
 from durably.spi import (
     Claimed,
@@ -21,6 +22,7 @@ from durably.spi import (
     Store,
     Wait,
 )
+from durably_testing.interposition import Interposed, Verb
 from durably_testing.processes import Process
 
 READS = frozenset({
@@ -28,10 +30,6 @@ READS = frozenset({
     "count_runs", "list_steps", "list_logs", "list_workers", "news", "follow", "survey", "facts",
 })  # fmt: skip
 """Verbs that change nothing, and those around the store's life: no points."""
-
-VERBS: frozenset[str] = frozenset(
-    name for name in dir(Store) if iscoroutinefunction(getattr(Store, name, None))
-)
 
 
 @dataclass(slots=True)
@@ -68,25 +66,19 @@ def guarded(store: SqliteStore, process: Process, listener: Listener) -> Store:
     return cast("Store", _Boundary(store, process, listener))
 
 
-class _Boundary:
+class _Boundary(Interposed):
     def __init__(self, store: SqliteStore, process: Process, listener: Listener) -> None:
-        self._store = store
+        super().__init__(store)
         self._process = process
         self._listener = listener
 
     def watch(self, changed: Callable[[], None], /) -> None:
         self._listener.watches(self._process, changed)
 
-    def __getattr__(self, name: str) -> object:
-        verb = getattr(self._store, name)
-        if name not in VERBS or name in READS:
+    @override
+    def around(self, name: str, verb: Verb, /) -> Verb:
+        if name in READS:
             return verb
-        guard = self._guard(name, verb)
-        # Found once: a worker says the same words again and again.
-        setattr(self, name, guard)
-        return guard
-
-    def _guard(self, name: str, verb: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
         process, listener = self._process, self._listener
 
         async def say(*args: object, **options: object) -> object:

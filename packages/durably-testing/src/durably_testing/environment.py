@@ -52,11 +52,7 @@ class SimEnvironment(Environment):
 
     @override
     def new_id(self) -> str:
-        milliseconds = int(self.now() * 1000)
-        value = (milliseconds << 80) | self._random.getrandbits(80)
-        value = (value & ~(0xF << 76)) | (0x7 << 76)
-        value = (value & ~(0x3 << 62)) | (0x2 << 62)
-        return str(UUID(int=value))
+        return new_id(self.now(), self._random)
 
     @override
     def host(self) -> str:
@@ -80,7 +76,7 @@ class SimEnvironment(Environment):
         idle: Callable[[], None] | None = None,
         idle_every: float = 0.02,
     ) -> Lane[Item]:
-        return _SimLane(handle, self._latency)
+        return InlineLane(handle, self._latency)
 
     @override
     def ticker(self, name: str, call: Callable[[], None], /, *, every: float) -> Ticker:
@@ -91,8 +87,21 @@ class SimEnvironment(Environment):
         return _SimThreads()
 
 
-class _SimLane(Generic[Item]):
-    """A lane on the loop: what comes while the database is busy shares the next batch."""
+def new_id(now: float, random: Random) -> str:
+    """A UUIDv7 that is the same wherever the time and the randomness are."""
+    value = (int(now * 1000) << 80) | random.getrandbits(80)
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(UUID(int=value))
+
+
+class InlineLane(Generic[Item]):
+    """A lane on the loop: what comes while the database is busy shares the next batch.
+
+    Args:
+        handle: What does a batch.
+        latency: Answers how many seconds the database takes for one.
+    """
 
     def __init__(self, handle: Callable[[list[Item]], None], latency: Callable[[], float]) -> None:
         self._handle = handle
@@ -102,12 +111,14 @@ class _SimLane(Generic[Item]):
         self._closed: Future[None] | None = None
 
     def submit(self, item: Item, /) -> None:
+        """Queue an item."""
         self._queue.append(item)
         if not self._is_busy:
             self._is_busy = True
             asyncio.get_running_loop().call_later(self._latency(), self._work)
 
     def close(self) -> "Future[None]":
+        """Handle what is queued, then end."""
         if self._closed is None:
             self._closed = Future()
             if not self._is_busy:

@@ -1,4 +1,4 @@
-"""The pytest plugin: options, and the summary of places that no simulation reached.
+"""The pytest plugin: options, fixtures, and the summary of places that no simulation reached.
 
 It is loaded in every session of everybody who has the package installed, so it imports next to
 nothing before a test asks for it.
@@ -6,15 +6,23 @@ nothing before a test asks for it.
 
 import os
 from argparse import ArgumentTypeError
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import cast, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
 
 import pytest
+import pytest_asyncio
 
+import durably_testing
 from durably_testing.errors import ReplayTokenError
 from durably_testing.profile import EXAMPLES, Profile, ProfileName, current_profile, use_profile
 from durably_testing.reachability import reached
 from durably_testing.tokens import Replay, read_token
+
+if TYPE_CHECKING:
+    from durably import DurablyOptions
+    from durably_testing import EffectLedger, VirtualClock, VirtualDurably
 
 PROFILE_VARIABLE = "DURABLY_PROFILE"
 """The environment variable that names the profile where the option does not."""
@@ -62,6 +70,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the session's profile from its options."""
+    config.addinivalue_line(
+        "markers",
+        "durably(**options): options of the instance that the durably fixtures give; see DurablyOptions",
+    )
     config.stash[_before] = use_profile(_asked_for(config))
 
 
@@ -119,6 +131,53 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"never reached: {place}")
     if is_failure:
         terminalreporter.line("--durably-require-sometimes: each of them must be", red=True)
+
+
+@pytest.fixture
+def durably_clock() -> "VirtualClock":
+    """The time that the instances of a test live in: `durably_clock.advance("1h")`."""
+    return durably_testing.VirtualClock()
+
+
+@pytest.fixture
+def durably_effects() -> "EffectLedger":
+    """How often each step's body began, by the step's name; a test's doubles may note more in it."""
+    return durably_testing.EffectLedger()
+
+
+@pytest_asyncio.fixture
+async def durably(
+    request: pytest.FixtureRequest, durably_clock: "VirtualClock", durably_effects: "EffectLedger"
+) -> "AsyncIterator[VirtualDurably]":
+    """An instance in memory, migrated, in virtual time: `await durably.drain()` executes what is due."""
+    async with durably_testing.VirtualDurably(
+        clock=durably_clock, effects=durably_effects, **_marked(request)
+    ) as instance:
+        yield instance
+        instance.verify()
+
+
+@pytest_asyncio.fixture
+async def durably_file(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    durably_clock: "VirtualClock",
+    durably_effects: "EffectLedger",
+) -> "AsyncIterator[VirtualDurably]":
+    """As `durably`, on a file: `await durably_file.another()` opens it once more, as another process would."""
+    async with durably_testing.VirtualDurably(
+        tmp_path / "durably.db", clock=durably_clock, effects=durably_effects, **_marked(request)
+    ) as instance:
+        yield instance
+        instance.verify()
+
+
+def _marked(request: pytest.FixtureRequest) -> "DurablyOptions":
+    """The options that a test's markers give, the nearest last."""
+    options: DurablyOptions = {}
+    for marker in reversed(list(request.node.iter_markers("durably"))):
+        options.update(cast("DurablyOptions", marker.kwargs))
+    return options
 
 
 def _missing() -> list[str]:

@@ -9,10 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 from durably import (
     Durably,
     JobDefinition,
-    StoreBusyError,
     StoreError,
-    StoreFullError,
-    StoreUnavailableError,
 )
 from durably.spi import SqliteStore
 from durably_testing.boundary import Word, about, guarded, has_moved, never
@@ -20,6 +17,7 @@ from durably_testing.database import SharedConnection, borrow_database, give_bac
 from durably_testing.effects import EffectLedger
 from durably_testing.environment import EPOCH, SimEnvironment
 from durably_testing.faults import Fault, Moment, Plan, ProcessKind
+from durably_testing.interposition import trouble
 from durably_testing.loop import SimLoop
 from durably_testing.oracle import violations
 from durably_testing.processes import Process, current_process
@@ -318,12 +316,8 @@ class World:
                 if process.is_dead:
                     await never()
                 await asyncio.sleep(0)
-            case "error":
-                raise StoreUnavailableError("the store could not be reached (simulated)")
-            case "busy":
-                raise StoreBusyError("another connection keeps the database locked (simulated)")
-            case "full":
-                raise StoreFullError("no room left on the disk (simulated)")
+            case "error" | "busy" | "full":
+                raise trouble(fault.kind)
             case "hang":
                 await asyncio.sleep(fault.seconds)
 
