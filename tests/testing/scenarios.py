@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from durably import Durably, Fatal, JobDefinition, Retry, StepContext, StepFailed, job
-from durably_testing import EffectLedger, Scene, SimulatedRun
+from durably_testing import EffectLedger, Scene, SimulatedRun, die
 
 HOUR = 3600.0
 
@@ -80,6 +80,15 @@ async def long_body(step: StepContext, input: Plan) -> int:
         return input.number
 
     return await step.run("slow", slow) + await step.run("quick", double, 1)
+
+
+@job
+async def slow_steps(step: StepContext, input: Plan) -> int:
+    async def slow() -> int:
+        await asyncio.sleep(40)
+        return 1
+
+    return sum([await step.run(f"slow-{number}", slow) for number in range(2)])
 
 
 @job
@@ -235,6 +244,29 @@ async def talker(step: StepContext, input: Plan) -> int:
 
 
 @job
+async def cancelled_at_work(step: StepContext, input: Plan) -> int:
+    async def work() -> int:
+        await asyncio.sleep(30)
+        return 1
+
+    first = await step.run("first", work)
+    return first + await step.run("second", double, 1)
+
+
+@job
+async def poison(step: StepContext, input: Plan) -> int:
+    await step.run("fine", double, 1)
+    return await step.run("deadly", die)
+
+
+@job
+async def receiver(step: StepContext, input: Plan) -> str:
+    heard = await step.wait_for_signal("call", str, key="office", timeout=4 * HOUR)
+    await step.run("answer", double, 1)
+    return heard
+
+
+@job
 async def cancelled(step: StepContext, input: Plan) -> int:
     await step.invoke("child", child, Plan(number=1))
     await step.run("never", double, 1)
@@ -267,6 +299,18 @@ async def queue_up(durably: Durably, run_id: str) -> None:
     await handle.trigger(Plan(number=7), idempotency_key="same")
 
 
+async def cancel_as_it_ends(durably: Durably, run_id: str) -> None:
+    # The body ends after thirty seconds: the two meet.
+    await asyncio.sleep(30)
+    await durably.cancel(run_id)
+
+
+async def call_once(durably: Durably, run_id: str) -> None:
+    await durably.register(receiver).trigger(Plan())
+    await asyncio.sleep(HOUR)
+    await durably.signal("call", "hello", key="office")
+
+
 async def cancel_it(durably: Durably, run_id: str) -> None:
     await asyncio.sleep(30)
     await durably.cancel(run_id)
@@ -293,7 +337,7 @@ class Scenario:
 def _bounded(run: SimulatedRun[Any, Any]) -> None:
     """Each body is executed once, and at most once more for each fault."""
     for name, count in run.effects.items():
-        if name not in {"looked", "asked", "tried", "began", "flaky", "hopeless", "child-work"}:
+        if name not in {"looked", "asked", "tried", "began", "flaky", "hopeless", "deadly", "child-work"}:
             assert count <= 1 + run.crashes, f"{name!r} was executed {count} times"
 
 
@@ -378,6 +422,24 @@ def _cancelled(run: SimulatedRun[Any, Any]) -> None:
     assert run.effects["never"] == 0
 
 
+def _cancelled_or_not(run: SimulatedRun[Any, Any]) -> None:
+    assert run.status in {"cancelled", "completed"}
+    assert (run.run.output is None) is (run.status == "cancelled")
+
+
+def _poisoned(run: SimulatedRun[Any, Any]) -> None:
+    assert run.status == "failed"
+    assert run.error is not None
+    assert run.error.type == "WorkerCrashed"
+    assert "deadly" in run.error.message
+    assert 5 <= run.effects["deadly"] <= 5 + 2 * run.crashes, f"{run.effects['deadly']} deaths of 5"
+    assert run.effects["fine"] <= 1 + run.crashes
+
+
+def _heard_by_one(run: SimulatedRun[Any, Any]) -> None:
+    assert sorted(other.status for other in run.runs) == ["completed", "failed"]
+
+
 def _began_again(run: SimulatedRun[Any, Any]) -> None:
     assert run.output == 6
     assert run.effects["kept"] <= 1 + run.crashes
@@ -398,6 +460,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(job=mapped, check=_mapped),
     Scenario(job=sleeper, check=_slept),
     Scenario(job=long_body, check=_completes(5)),
+    Scenario(job=slow_steps, check=_completes(2)),
     Scenario(job=approval, check=_completes("yes"), scene=Scene(meanwhile=approve)),
     Scenario(job=impatient, check=_gave_up, scene=Scene(meanwhile=come_late)),
     Scenario(job=parent, check=_completes([2, 4, 6, 8], runs=5), scene=Scene(jobs=[child])),
@@ -411,5 +474,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(job=helpers, check=_helped),
     Scenario(job=keyed, check=_one_at_a_time, scene=Scene(meanwhile=queue_up)),
     Scenario(job=talker, check=_said_once),
+    Scenario(job=receiver, check=_heard_by_one, scene=Scene(meanwhile=call_once)),
+    Scenario(job=poison, check=_poisoned),
+    Scenario(job=cancelled_at_work, check=_cancelled_or_not, scene=Scene(meanwhile=cancel_as_it_ends)),
     Scenario(job=cancelled, check=_cancelled, scene=Scene(jobs=[child], meanwhile=cancel_it)),
 )

@@ -3,10 +3,10 @@
 import asyncio
 from collections import Counter
 
-from durably import StepContext, job
+from durably import Durably, StepContext, job
 from durably_testing import Fault, simulate
 from durably_testing.crashes import PAUSE
-from tests.testing.scenarios import Plan, hopeless, long_body
+from tests.testing.scenarios import Plan, hopeless, in_a_row, long_body
 
 
 def test_a_failure_that_is_met_again_ends_the_run_in_the_same_words() -> None:
@@ -65,3 +65,15 @@ def test_a_worker_that_claims_its_own_lost_run_again_ends_the_old_body_first() -
     assert run.status == "completed"
     assert run.effects["body"] == 2
     assert set(most) == {1}, "two bodies of one run were executed side by side"
+
+
+def test_a_worker_that_slept_for_days_is_on_the_list_of_workers_again() -> None:
+    listed: list[int] = []
+
+    async def look(durably: Durably, run_id: str) -> None:
+        await asyncio.sleep(5 * 86_400)
+        await asyncio.sleep(120)
+        listed.append(len(await durably.get_workers()))
+
+    simulate(in_a_row, Plan(), meanwhile=look, workers=3).verify()
+    assert listed == [3]

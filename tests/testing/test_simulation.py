@@ -60,7 +60,7 @@ def test_a_killed_worker_is_replaced_and_the_run_resumes_from_its_last_checkpoin
 
 
 def test_whoever_dies_right_after_a_long_sleep_is_replaced_in_time() -> None:
-    report = crash_at_every_step(order, Order(amount=3), kinds=(), turns=True)
+    report = crash_at_every_step(order, Order(amount=3), kinds=("kill",), turns=True)
 
     report.verify()
     assert report.cases > 100

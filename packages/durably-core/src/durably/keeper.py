@@ -33,6 +33,7 @@ class Keeper:
         executions: Answers what the worker is executing now.
         look: Makes the worker look for work.
         tell_parked: Publishes that runs were failed for killing their workers.
+        introduce: Puts the worker on the list of workers once more.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Keeper:
         executions: Callable[[], Iterable[Execution]],
         look: Callable[[], None],
         tell_parked: Callable[[Iterable[Run]], None],
+        introduce: Callable[[], Awaitable[None]],
     ) -> None:
         self._worker_id = worker_id
         self._store = engine.store
@@ -53,6 +55,7 @@ class Keeper:
         self._executions = executions
         self._look = look
         self._tell_parked = tell_parked
+        self._introduce = introduce
         self._tasks: list[asyncio.Task[None]] = []
         self._notes = Doorbell()
         self._notes_are_due = False
@@ -155,6 +158,9 @@ class Keeper:
         if await self._store.sweep():
             self._look()
         await self._store.forget_signals(older_than=SIGNALS_KEPT, limit=PURGE_BATCH)
+        if all(worker.id != self._worker_id for worker in await self._store.list_workers()):
+            # The machine slept for so long that others have forgotten this worker.
+            await self._introduce()
         for run_id in await self._store.orphans(limit=PURGE_BATCH):
             # Its parent was cancelled by somebody who died before coming to it.
             await self._store.cancel(run_id, token=self._environment.new_id())

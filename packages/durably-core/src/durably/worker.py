@@ -67,6 +67,7 @@ class Worker:
             executions=self._executions.keys,
             look=work.ring,
             tell_parked=self._tell_parked,
+            introduce=self._introduce,
         )
         self._watchdog = Watchdog(self._id, self._engine, options, executions=self._executions.keys)
         self._loop_task: asyncio.Task[None] | None = None
@@ -135,19 +136,22 @@ class Worker:
         names = self._jobs.names()
         if self._listed == names:
             return
+        await self._introduce()
+        if self._listed is None:
+            self._keeper.start()
+            self._watchdog.start()
+        self._listed = names
+
+    async def _introduce(self) -> None:
         await self._store.add_worker(
             NewWorker(
                 id=self._id,
                 host=self._environment.host(),
                 pid=self._environment.process_id(),
                 slots=self._options.slots,
-                jobs=names,
+                jobs=self._jobs.names(),
             )
         )
-        if self._listed is None:
-            self._keeper.start()
-            self._watchdog.start()
-        self._listed = names
 
     # Claiming
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from durably_testing.faulty import FaultyStore, How
     from durably_testing.killing import KillLoop
     from durably_testing.oracle import invariant_triggers, violations
+    from durably_testing.processes import die
     from durably_testing.reachability import reached, sometimes
     from durably_testing.simulation import Scene, SimulatedRun, simulate
     from durably_testing.strategies import crash_plans, inputs_for
@@ -53,6 +54,7 @@ __all__ = [
     "VirtualDurably",
     "crash_at_every_step",
     "crash_plans",
+    "die",
     "inputs_for",
     "invariant_triggers",
     "note_effect",
@@ -81,6 +83,7 @@ _MODULES = {
     "faulty": ["FaultyStore", "How"],
     "killing": ["KillLoop"],
     "oracle": ["invariant_triggers", "violations"],
+    "processes": ["die"],
     "reachability": ["reached", "sometimes"],
     "simulation": ["Scene", "SimulatedRun", "simulate"],
     "strategies": ["crash_plans", "inputs_for"],

@@ -89,7 +89,7 @@ def crash_at_every_step(
         job: What is executed.
         input: Its input.
         kinds: What goes wrong: see `Kind`.
-        turns: Kill the worker before each of its turns on the loop as well: about five times the cases.
+        turns: Kill and pause the worker before each of its turns on the loop as well: many times the cases.
         check: Called with each history; raises what it does not like.
         **scene: See `simulate`.
 
@@ -137,7 +137,10 @@ def single_faults(
                 yield from _faults_at(word.number, kind)
     if turns:
         for turn in range(calm.turns):
-            yield Fault(turn, "kill", "turn")
+            if "kill" in kinds:
+                yield Fault(turn, "kill", "turn")
+            if "pause" in kinds:
+                yield Fault(turn, "pause", "turn", PAUSE)
 
 
 def _counts(word: Word) -> bool:

@@ -12,6 +12,8 @@ from typing_extensions import override
 
 from durably.spi import RealEnvironment, SqliteStore
 from durably_testing.oracle import invariant_triggers
+from durably_testing.processes import current_process
+from durably_testing.rules import SIMULATED
 
 _KEPT = {"durably_clock", "durably_schema_versions"}
 
@@ -87,5 +89,14 @@ def _made() -> SharedConnection:
         await store.close()
 
     asyncio.run(migrate())
+    connection.create_function("durably_writer", 0, _writer)
     invariant_triggers(connection)
+    for statement in SIMULATED:
+        connection.execute(statement)
     return connection
+
+
+def _writer() -> int | None:
+    """The simulated worker whose word is being carried out."""
+    process = current_process.get()
+    return None if process is None or process.is_immune else process.id

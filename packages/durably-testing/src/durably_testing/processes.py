@@ -8,6 +8,9 @@ and SIGSTOP do, and what no exception can: a killed process executes no `finally
 import asyncio
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
+from typing import NoReturn
+
+from durably_testing.errors import SimulationError
 
 
 class Process:
@@ -30,6 +33,8 @@ class Process:
         self.put_off: list[Turn] = []
         self.accusations: list[str] = []
         """What its code did that no simulation can bear; the world reads it at the end."""
+        self.strike_down: Callable[[], object] = self.kill
+        """Kill it, and have its place taken as the world does."""
 
     def __repr__(self) -> str:
         return f"<Process {self.name}>"
@@ -49,6 +54,24 @@ class Process:
         put_off, self.put_off = self.put_off, []
         for turn in put_off:
             turn.again()
+
+
+async def die() -> NoReturn:
+    """Kill the simulated process that executes this, at this very point, as a crash of the interpreter would.
+
+    For jobs whose step is to be deadly in a test: `await step.run("convert", die)`.
+
+    Raises:
+        SimulationError: Nothing is being simulated.
+    """
+    process = current_process.get()
+    if process is None:
+        raise SimulationError(
+            "die() kills simulated processes only; call it in a job that simulate() executes"
+        )
+    process.strike_down()
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("the dead came back")
 
 
 class Turn:

@@ -77,6 +77,33 @@ TRIGGERS: tuple[str, ...] = (
     ),
 )
 
+_OWNER = "(SELECT worker.pid FROM durably_workers AS worker WHERE worker.id = run.lease_owner)"
+
+
+def _writer_of_steps(name: str, event: str) -> str:
+    return _trigger(
+        f"writer_{name}",
+        f"{event} ON durably_steps",
+        f"""NEW.kind IN ('run', 'map') AND durably_writer() IS NOT NULL AND (
+          SELECT {_OWNER} FROM durably_runs AS run WHERE run.seq = NEW.run_seq
+        ) <> durably_writer()""",
+        "'step ''' || NEW.name || ''' was written by a process that does not own its run'",
+    )
+
+
+SIMULATED: tuple[str, ...] = (
+    _writer_of_steps("insert", "INSERT"),
+    _writer_of_steps("update", "UPDATE"),
+    _trigger(
+        "writer_outcome",
+        "UPDATE OF status ON durably_runs",
+        f"""OLD.status = 'running' AND NEW.status IN ('completed', 'waiting') AND durably_writer() IS NOT NULL
+        AND (SELECT {_OWNER} FROM (SELECT OLD.lease_owner AS lease_owner) AS run) <> durably_writer()""",
+        "'run ' || OLD.id || ' went to ' || NEW.status || ' by a process that does not own it'",
+    ),
+)
+"""Where the database knows who writes: `durably_writer()` answers the simulated worker's process, else null."""
+
 CHECKS: tuple[str, ...] = (
     f"""SELECT 'run ' || id || ' has ended and still holds its key' FROM durably_runs
     WHERE status IN {_ENDED} AND holds_key = 1 AND lease_owner IS NULL""",

@@ -67,12 +67,10 @@ class Witness:
         self._effects = effects
         self._now = now
         self._is_deterministic = is_deterministic
-        self._generations: dict[str, int] = {}
         self._triggered: set[str] = set()
         self._checkpoints: dict[tuple[str, str], str] = {}
         self._ended: set[tuple[str, str]] = set()
         self._touched: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        self._doubtful: set[int] = set()
 
     def note(self, process: str, text: str) -> None:
         """Add a line to the trace."""
@@ -90,15 +88,11 @@ class Witness:
         if word.verb not in {"renew", "claim", "bury_dead", "sweep", "forget_signals"}:
             self.note(process.name, word.about)
         lease = args[0] if args else None
-        if isinstance(lease, Lease) and self._generations.get(lease.run_id, 0) > lease.generation:
-            self._doubtful.add(id(word))
         if isinstance(lease, Lease):
             self._touched[process.name, lease.run_id].update(_names_in(args))
 
     def answered(self, process: Process, word: Word, args: Sequence[Any], answer: object) -> None:
         """The store has carried it out."""
-        is_doubtful = id(word) in self._doubtful
-        self._doubtful.discard(id(word))
         first = args[0] if args else None
         match answer:
             case Enqueued():
@@ -107,18 +101,11 @@ class Witness:
                 for claim in answer.claims:
                     self._claimed(process, claim.run.id, claim.lease.generation)
             case "applied" | Settled(answer="applied") if isinstance(first, Lease):
-                if is_doubtful and (isinstance(answer, str) or word.has_moved):
-                    self.accuse(
-                        f"{word.about}: the store took it from generation {first.generation} of run {first.run_id}, "
-                        f"which generation {self._generations[first.run_id]} had taken over"
-                    )
                 self._applied(process, word.verb, first, args)
             case _:
                 pass
 
     def _claimed(self, process: Process, run_id: str, generation: int) -> None:
-        # An answer may come late: its process was paused, and another has taken the run over since.
-        self._generations[run_id] = max(self._generations.get(run_id, 0), generation)
         self._touched[process.name, run_id] = set()
         self._ended.discard((process.name, run_id))
         self.note(process.name, f"claims run {run_id}, generation {generation}")
@@ -186,8 +173,8 @@ class Witness:
 
     def _require(self, query: str, values: tuple[str, ...], wanted: str, event: RunEvent) -> None:
         found = self._one(query, values)
-        if found != wanted and found is not None:
-            self.accuse(f"{event.type} was told while the store said {found}, not {wanted}")
+        if found != wanted and self._one(_STATUS, (event.run_id,)) is not None:
+            self.accuse(f"{event.type} was told while the store said {found or 'nothing'}, not {wanted}")
 
     def _one(self, query: str, values: tuple[str, ...]) -> str | None:
         row = self._connection.execute(query, values).fetchone()

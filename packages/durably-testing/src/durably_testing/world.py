@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
+from functools import partial
 from random import Random
 from typing import Any, TypeAlias, TypeVar
 
@@ -210,6 +211,7 @@ class World:
 
     def _process(self, name: str, *, is_immune: bool = False) -> Process:
         process = Process(name, 1000 + len(self._processes), is_immune=is_immune)
+        process.strike_down = partial(self.strike, process, "kill")
         self._processes.append(process)
         return process
 
@@ -365,9 +367,9 @@ class World:
         if now - self._moved_at > (self._horizon if is_active or coming else SWEEPS):
             self._finish()
         jump = max(seconds, min(coming) - now) if coming else seconds
-        if due_at is not None and now < due_at <= now + jump:
-            # Nobody was idle: there was nothing to do until here.
-            self._moved_at = due_at
+        if (due_at is not None and now < due_at <= now + jump) or jump > POLLING:
+            # Nobody was idle: there was nothing to do until here. (Whoever polls sleeps for shorter.)
+            self._moved_at = now + jump
         return jump
 
     def _next_due(self) -> float | None:
