@@ -6,6 +6,7 @@ from durably_testing import Fault, SimulatedRun, simulate
 from durably_testing.crashes import single_faults
 from tests.testing.mutants import MUTANTS, Mutant
 from tests.testing.scenarios import SCENARIOS, Scenario
+from tests.volume import volume
 
 SCENARIO = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -40,7 +41,7 @@ def hunt(mutant: Mutant) -> tuple[str, str, str] | None:
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", list(MUTANTS)[: volume(quick=4, ci=len(MUTANTS))])
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant = MUTANTS[name]
     mutant.apply(monkeypatch)

@@ -44,7 +44,7 @@ AFTERGLOW = 2.0
 """Seconds after the end and after the last pause, in which zombies may show themselves."""
 SWEEPS = 120.0
 """Seconds for which workers may find what slipped, where nothing at all is due any more."""
-MOST_WORDS = 20_000
+MOST_WORDS = 5_000
 """Words to the store in one history."""
 LATENCY = (0.0002, 0.003)
 """Seconds that the store takes for a batch: from, to."""
