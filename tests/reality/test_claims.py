@@ -17,7 +17,7 @@ PROCESSES = 8
 
 @pytest.mark.timeout(600)
 async def test_eight_processes_share_out_thousands_of_runs(tmp_path: Path) -> None:
-    count = volume(quick=800, ci=10_000)
+    count = volume(quick=400, ci=10_000, nightly=30_000)
     url = f"sqlite:///{tmp_path}/app.db"
     durably = patient(url)
     await durably.migrate()

@@ -32,6 +32,7 @@ from durably.spi import SqliteStore
 from durably.stores.sqlite import upkeep
 from durably.stores.sqlite.session import Session
 from tests.reality.disk import Disk, recorded
+from tests.volume import volume
 
 STEPS = 4
 RUNS = 4
@@ -159,7 +160,7 @@ async def test_trouble_that_passes_costs_no_run(tmp_path: Path, name: str) -> No
     assert {type(error) for error in scene.errors} == {kind}
 
 
-@pytest.mark.parametrize("name", TROUBLES)
+@pytest.mark.parametrize("name", [*TROUBLES][:: volume(quick=2, ci=1, nightly=1)])
 async def test_trouble_that_outlasts_the_leases_charges_nobody(tmp_path: Path, name: str) -> None:
     """The runs are begun again where they were; and nobody knocks at the door without a pause."""
     trouble, _ = TROUBLES[name]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,9 @@ from durably_testing.killing import KillLoop
 from durably_testing.warden import KillLoopError
 from tests.testing import killed_apps, threaded_app
 from tests.testing.killed_apps import letter
+from tests.volume import volume
+
+MOMENTS: tuple[KillMoment, ...] = ("run begins", "step begins", "effect", "step saved")
 
 
 def is_there(pid: int) -> bool:
@@ -46,7 +49,7 @@ async def test_runs_survive_the_death_of_their_workers(tmp_path: Path) -> None:
     assert not any(is_there(kill.pid) for kill in loop.kills)
 
 
-@pytest.mark.parametrize("moment", ["run begins", "step begins", "effect", "step saved"])
+@pytest.mark.parametrize("moment", MOMENTS[-volume(quick=2, ci=4, nightly=4) :])
 async def test_a_worker_dies_at_the_moment_that_was_asked_for(tmp_path: Path, moment: KillMoment) -> None:
     async with KillLoop(killed_apps.app, tmp_path, kills=1, moments=[moment]) as loop:
         await loop.durably.register(letter).batch_trigger(range(10))
@@ -65,17 +68,6 @@ def test_a_seed_repeats_the_choice_of_moments(tmp_path: Path) -> None:
         return loop._dooms  # pyright: ignore[reportPrivateUsage]
 
     assert chosen("first", 1) == chosen("again", 1) != chosen("other", 2)
-
-
-async def test_a_paused_worker_wakes_up_as_a_zombie_and_does_no_harm(tmp_path: Path) -> None:
-    moments: tuple[KillMoment, ...] = ("run begins", "step begins", "effect")
-    async with KillLoop(
-        killed_apps.app, tmp_path, kills=0, pauses=2, pause=1.0, moments=moments, seed=3
-    ) as loop:
-        await loop.durably.register(letter).batch_trigger(range(8))
-    assert [kill.signal for kill in loop.kills] == ["SIGSTOP", "SIGSTOP"]
-    assert {run.status for run in loop.runs} == {"completed"}
-    assert any(run.lease_generation > 1 for run in loop.runs)
 
 
 async def test_an_engine_that_executes_finished_steps_again_is_found(tmp_path: Path) -> None:
@@ -173,11 +165,28 @@ async def test_what_the_block_raises_is_what_is_raised(tmp_path: Path) -> None:
         await fail()
 
 
-@pytest.mark.parametrize("app", [killed_apps.app, threaded_app.app], ids=["as asked", "for its threads"])
-async def test_workers_may_be_started_afresh(tmp_path: Path, app: Callable[[str], Durably]) -> None:
-    async with KillLoop(app, tmp_path, kills=1, warm=False) as loop:
+STARTS = [
+    (threaded_app.app, True, "afresh"),
+    (killed_apps.app, False, "afresh"),
+    (killed_apps.app, True, "forked"),
+]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a process cannot be asked for its command here")
+@pytest.mark.parametrize(("app", "warm", "how"), STARTS[: volume(quick=1, ci=3, nightly=3)])
+async def test_workers_are_forked_unless_that_is_not_wanted_or_there_are_threads(
+    tmp_path: Path, app: Callable[[str], Durably], warm: bool, how: str
+) -> None:
+    async with KillLoop(app, tmp_path, kills=1, warm=warm, moments=["step saved"]) as loop:
         await loop.durably.register(letter).batch_trigger(range(5))
-    assert len(loop.kills) == 1
+        command = b""
+        while not command:
+            for worker in await loop.durably.get_workers():
+                # Gone, or dead and not yet buried: then the next one is asked.
+                with suppress(OSError):
+                    command = Path(f"/proc/{worker.pid}/cmdline").read_bytes() or command
+    # The warden's own command, or a worker's, which has arguments.
+    assert ("afresh" if command.count(b"\0") > 3 else "forked") == how
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
