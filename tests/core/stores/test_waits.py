@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from durably.errors import ConflictError
+from durably.errors import ConflictError, ValidationError
 from durably.models import StepKind
-from durably.stores.base import Lease, NewSignal, Notes, StepRecord, Wait
+from durably.stores.base import Lease, NewRun, NewSignal, Notes, StepRecord, Wait
 from tests.core.stores.stage import BROKEN, DONE, STATES, Stage, bring_to
 from tests.core.stores.test_guards import OWNER
 
@@ -345,3 +345,55 @@ async def test_a_wait_that_has_begun_stays_what_it_is(stage: Stage, first: StepK
         (kept,) = (await stage.store.settle(lease, [wait(stage, kind, wake_in=5)], NOTHING)).steps
         assert kept.kind == first
     assert await stage.store.list_steps("it", after=0) == before
+
+
+# Joining a child that is there already
+
+
+def joining(stage: Stage, child_id: str = "child", *, job: str = "job", name: str = "join") -> Wait:
+    step = replace(stage.step(name, "running", sequence=9, position=9), kind="child", child_id=child_id)
+    return Wait(step=step, joins=job)
+
+
+async def with_a_child(stage: Stage) -> Lease:
+    """A run with a child."""
+    await stage.trigger("it")
+    lease = (await stage.take()).lease
+    child = NewRun(id="child", job_name="job", input_json="{}", parent_id="it")
+    step = replace(stage.step("side", "running"), kind="spawn", child_id="child")
+    await stage.store.settle(lease, [Wait(step=step, child=child)], NOTHING)
+    return lease
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_child_is_joined_whether_it_has_ended_or_not(stage: Stage, ended: bool) -> None:
+    lease = await with_a_child(stage)
+    child = await stage.take("w2")
+    if ended:
+        await stage.finish(child.lease)
+    [step] = (await stage.store.settle(lease, [joining(stage)], NOTHING)).steps
+    assert (step.status, step.result_json) == (("completed", '"done"') if ended else ("running", None))
+    assert await stage.store.suspend(lease, [joining(stage)], NOTHING) == "applied"
+    assert await stage.status("it") == ("pending" if ended else "waiting")
+    if not ended:
+        await stage.finish(child.lease)
+        assert await stage.status("it") == "pending"
+    assert [(one.name, one.result_json) for one in (await stage.take()).steps][1] == ("join", '"done"')
+
+
+@pytest.mark.parametrize(("child_id", "job"), [("stranger", "job"), ("it", "job"), ("child", "other")])
+async def test_a_stranger_is_not_joined_and_nothing_is_stored(stage: Stage, child_id: str, job: str) -> None:
+    lease = await with_a_child(stage)
+    await stage.trigger("stranger")
+    with pytest.raises(ValidationError):
+        await stage.store.settle(lease, [joining(stage, child_id, job=job)], Notes(logs=[stage.line()]))
+    assert [step.name for step in await stage.store.list_steps("it", after=0)] == ["side"]
+    assert await stage.store.list_logs("it", after=0, limit=None) == []
+
+
+async def test_a_child_that_is_not_there_any_more_ends_the_join(stage: Stage) -> None:
+    lease = await with_a_child(stage)
+    [step] = (await stage.store.settle(lease, [joining(stage, "gone")], NOTHING)).steps
+    assert step.status == "failed"
+    assert step.error is not None
+    assert step.error.type == "ChildMissing"

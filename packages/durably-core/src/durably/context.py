@@ -17,7 +17,15 @@ from durably.execution import CurrentStep, Execution, current_step
 from durably.jobs import AnyJob
 from durably.mapping import KEYS, Items, execute
 from durably.models import LogEntry, LogLevel, Progress, Seconds, StepKind
-from durably.options import ChildOptions, Limits, TriggerOptions, check_key, seconds, trigger_options
+from durably.options import (
+    ChildOptions,
+    Limits,
+    TriggerOptions,
+    check_key,
+    check_run_id,
+    seconds,
+    trigger_options,
+)
 from durably.policies import Policy
 from durably.steps import Invocable, StepContext, StepLog, outside_a_step
 from durably.stores.base import NewRun, StepRecord
@@ -191,6 +199,19 @@ class DurableStepContext(StepContext):
         return UNTYPED_TEXT.decode(ended.result_json or "null", what=f"the child of step {name!r}")
 
     @override
+    async def join(self, name: str, job: Invocable[In, Out], child_id: str, /) -> Out:
+        check_run_id(child_id)
+        name = self._place(name)
+        ended = await self._recall(name, "child")
+        if ended is None:
+            step = self._execution.begin(name, "child", child_id=child_id)
+            ended = await self._end_of(step, joins=job.name)
+        return job.output_codec.decode(
+            ended.result_json or "null",
+            what=f"the output of job {job.name!r}, joined as step {name!r} of run {self.run_id},",
+        )
+
+    @override
     async def continue_as_new(self, input: object, /) -> NoReturn:
         execution = self._execution
         execution.require_live()
@@ -213,8 +234,10 @@ class DurableStepContext(StepContext):
         self._enter(place, "a wait of this name")
         return await self._execution.recall(place, kind)
 
-    async def _end_of(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
-        ended = await self._waiting.wait(step, child=child)
+    async def _end_of(
+        self, step: StepRecord, *, child: NewRun | None = None, joins: str | None = None
+    ) -> StepRecord:
+        ended = await self._waiting.wait(step, child=child, joins=joins)
         if ended.error is not None:
             raise await self._execution.told(ended)
         return ended

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, NoReturn, TypeVar, cast
@@ -13,7 +13,14 @@ from typing_extensions import Unpack, override
 
 from durably.codec import Codec, codec_for
 from durably.environment import RealEnvironment
-from durably.errors import DuplicateStepError, MapFailed, NestedStepError, StepError, StepFailed
+from durably.errors import (
+    DuplicateStepError,
+    MapFailed,
+    NestedStepError,
+    StepError,
+    StepFailed,
+    ValidationError,
+)
 from durably.failures import type_name
 from durably.jobs import AnyJob, JobDefinition
 from durably.mapping import Items
@@ -79,6 +86,8 @@ class _Link:
     resources: Resources
     number: int = 1
     successor: "_Link | None" = None
+    children: dict[str, tuple[str, object]] = field(default_factory=dict[str, tuple[str, object]])
+    """The job and the output of each child, of the links before this one too."""
 
 
 class _Continued(asyncio.CancelledError):
@@ -165,8 +174,18 @@ class InlineStepContext(StepContext):
         detached: bool = False,
         **options: Unpack[ChildOptions],
     ) -> str:
-        await self.invoke(name, job, input, **options)
-        return f"{RUN_ID}/{name}"
+        output = await self.invoke(name, job, input, **options)
+        child_id = f"{self._origin}/{self._place(name)}"
+        self._link.children[child_id] = (job.name, output)
+        return child_id
+
+    @override
+    async def join(self, name: str, job: Invocable[In, Out], child_id: str, /) -> Out:
+        self._enter(self._place(name))
+        job_name, output = self._link.children.get(child_id, (None, None))
+        if job_name != job.name:
+            raise ValidationError(f"{child_id!r} is no child of this run that executes {job.name!r}")
+        return cast("Out", output)
 
     @override
     async def continue_as_new(self, input: object, /) -> NoReturn:
@@ -176,7 +195,7 @@ class InlineStepContext(StepContext):
         link = self._link
         if link.successor is None:
             value = _validated(link.job, input)
-            link.successor = _Link(link.job, value, link.resources, link.number + 1)
+            link.successor = _Link(link.job, value, link.resources, link.number + 1, children=link.children)
         raise _Continued
 
     @override

@@ -176,6 +176,16 @@ def _check_label(key: object, value: object) -> None:
         )
 
 
+def check_run_id(run_id: object) -> None:
+    """See that it can be the id of a run.
+
+    Raises:
+        ValidationError: It is none.
+    """
+    if not isinstance(run_id, str) or not run_id or not is_text(run_id):
+        raise ValidationError(f"{run_id!r} is no run id; spawn answers one", fields=("child_id",))
+
+
 def check_signal(name: str, *, run_id: str | None, key: str | None) -> None:
     """Check to whom a signal is addressed.
 

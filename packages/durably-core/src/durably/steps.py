@@ -284,7 +284,7 @@ class StepContext(StepMaps, StepValues):
         detached: bool = False,
         **options: Unpack[ChildOptions],
     ) -> str:
-        """Trigger another job as a child, once, and go on; answers the child's run id.
+        """Trigger another job as a child, once, and go on; answers the child's run id, for `join`.
 
         Args:
             name: Unique in the run, like a step's.
@@ -295,6 +295,25 @@ class StepContext(StepMaps, StepValues):
 
         Raises:
             ValidationError: The input or an option does not fit.
+        """
+
+    @abstractmethod
+    async def join(self, name: str, job: Invocable[In, Out], child_id: str, /) -> Out:
+        """Wait for the output of a child that `spawn` has made, without a worker.
+
+        Of children that were spawned first and are joined one after the other, all are executed side
+        by side. One that has ended already is answered at once.
+
+        Args:
+            name: Unique in the run, like a step's.
+            job: What the child executes.
+            child_id: What `spawn` answered, in this link or an earlier one of the run.
+
+        Raises:
+            StepFailed: The child failed, was cancelled or deleted; of its own error's type and message.
+                Retrying this run retries a failed child in its place.
+            ValidationError: It is no child of this run, or of another job.
+            ConflictError: The child waits for a concurrency key that this run or its parent keeps.
         """
 
     @abstractmethod

@@ -48,29 +48,32 @@ class Waiting:
         """Whether some branch of the job is in a wait."""
         return self._open > 0
 
-    async def wait(self, step: StepRecord, *, child: NewRun | None = None) -> StepRecord:
+    async def wait(
+        self, step: StepRecord, *, child: NewRun | None = None, joins: str | None = None
+    ) -> StepRecord:
         """Return the ended step, or unwind because the run is suspended.
 
         Args:
             step: The wait as it begins; if it began in an earlier execution, the stored one counts.
             child: The run to be stored with it.
+            joins: The job of the run that is waited for, if that is there already.
 
         Raises:
             asyncio.CancelledError: The run is suspended, or no longer ours.
             ConflictError: The child asks for a key that an ancestor keeps.
+            ValidationError: The run that is to be joined is no child of this one.
         """
         with self._waiting():
-            return await self._wait(step, child)
+            return await self._wait(Wait(step=step, child=child, joins=joins))
 
-    async def _wait(self, step: StepRecord, child: NewRun | None) -> StepRecord:
+    async def _wait(self, wait: Wait) -> StepRecord:
         execution = self._execution
-        if self._is_short(step):
-            return await self._sleep_here(step)
-        wait = Wait(step=step, child=child)
-        if step.kind == "spawn" or (child is not None and child.concurrency_key is not None):
-            # An error must reach the job's code, which is gone once the run is suspended.
+        if self._is_short(wait.step):
+            return await self._sleep_here(wait.step)
+        if _may_end_at_once(wait):
             (settled,) = await execution.settle([wait])
-            self._engine.work.ring()
+            if wait.child is not None:
+                self._engine.work.ring()
             if settled.status != "running":
                 return settled
         if asyncio.current_task() is execution.root and not execution.is_executing:
@@ -194,3 +197,17 @@ class Waiting:
                 parked.wait = Wait(step=replace(parked.wait.step, wake_at=step.wake_at))
             else:
                 parked.end(step)
+
+
+def _may_end_at_once(wait: Wait) -> bool:
+    """Whether to ask before the run is suspended.
+
+    An error must reach the job's code, which is gone once the run is suspended; and a child that has
+    ended is not worth a suspension.
+    """
+    child = wait.child
+    return (
+        wait.step.kind == "spawn"
+        or wait.joins is not None
+        or (child is not None and child.concurrency_key is not None)
+    )

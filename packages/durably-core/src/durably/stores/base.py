@@ -116,6 +116,8 @@ class Wait:
     step: StepRecord
     child: NewRun | None = None
     """The run to be stored with it, where it waits for a child; its id makes that repeatable."""
+    joins: str | None = None
+    """Or the job of the child that it waits for, which is there already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,8 @@ class Store(Watched, Protocol):
 
         Raises:
             ConflictError: A child asks for a concurrency key that one of its ancestors keeps.
+            ValidationError: A run that is to be joined is no child of this one, or of another job. One
+                that does not exist is no error here: it may have been deleted.
         """
         ...
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from durably.errors import ConflictError
-from durably.stores.base import Answer, Lease, NewRun, Notes, Settled, StepRecord, Wait
+from durably.errors import ConflictError, ValidationError
+from durably.models import TERMINAL_STATUSES
+from durably.stores.base import Answer, Lease, Notes, Settled, StepRecord, Wait
 from durably.stores.sqlite.checkpoints import standing, write_notes
 from durably.stores.sqlite.freeing import hand_back
 from durably.stores.sqlite.keys import key_of, settle_key
@@ -70,8 +71,12 @@ def suspend(
 def _begin(session: Session, seq: int, lease: Lease, wait: Wait) -> StepRecord:
     step = wait.step
     if wait.child is not None:
-        _refuse_an_ancestors_key(session, lease.run_id, step, wait.child)
+        if step.kind == "child":
+            key = (wait.child.key_scope, wait.child.concurrency_key)
+            _refuse_an_ancestors_key(session, lease.run_id, step, key)
         enqueue(session, [wait.child])
+    elif wait.joins is not None:
+        _refuse_a_stranger(session, lease.run_id, step, wait.joins)
     session.run(
         SQL["begin_wait"],
         {
@@ -91,16 +96,39 @@ def _begin(session: Session, seq: int, lease: Lease, wait: Wait) -> StepRecord:
     return end(session, seq, present, sequence=step.sequence) if present.status == "running" else present
 
 
-def _refuse_an_ancestors_key(session: Session, run_id: str, step: StepRecord, child: NewRun) -> None:
+def _refuse_a_stranger(session: Session, run_id: str, step: StepRecord, job_name: str) -> None:
+    """A run is joined by whoever spawned it. One that is not there may have been, and was deleted since."""
+    child = session.row(SQL["find_child"], {"child_id": step.child_id})
+    if child is None:
+        return
+    if child["parent_id"] != run_id:
+        raise ValidationError(
+            f"step {step.name!r} cannot join run {step.child_id}, which is no child of run {run_id}: join "
+            "takes the id that step.spawn answered",
+            fields=("child_id",),
+        )
+    if child["job_name"] != job_name:
+        raise ValidationError(
+            f"step {step.name!r} cannot join run {step.child_id} as a {job_name!r}: it executes "
+            f"{child['job_name']!r}",
+            fields=("job",),
+        )
+    if child["status"] not in TERMINAL_STATUSES:
+        _refuse_an_ancestors_key(session, run_id, step, (child["key_scope"], child["concurrency_key"]))
+
+
+def _refuse_an_ancestors_key(
+    session: Session, run_id: str, step: StepRecord, key: tuple[str | None, str | None]
+) -> None:
     """A child that queues behind its own ancestor would wait for ever."""
-    if child.concurrency_key is None or step.kind != "child":
+    if key[1] is None:
         return
     ancestor = session.row(SQL["find_key_of"], {"run_id": run_id})
     while ancestor is not None:
-        if ancestor["holds_key"] and key_of(ancestor) == (child.key_scope, child.concurrency_key):
+        if ancestor["holds_key"] and key_of(ancestor) == key:
             message = (
-                f"child {step.name!r} asks for the concurrency key {child.concurrency_key!r}, which run "
-                f"{ancestor['id']} keeps while it waits for it; use another key, or spawn the child"
+                f"child {step.name!r} asks for the concurrency key {key[1]!r}, which run "
+                f"{ancestor['id']} keeps while it waits for it; use another key, or spawn the child and do not wait for it"
             )
             raise ConflictError(message, run_id=ancestor["id"], status="running")
         ancestor = session.row(SQL["find_key_of"], {"run_id": ancestor["parent_id"]})

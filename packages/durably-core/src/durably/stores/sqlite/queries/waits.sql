@@ -77,7 +77,8 @@ ORDER BY sent_at, place LIMIT 1;
 UPDATE durably_signals SET consumed_at = :now WHERE id = :id;
 
 -- :name find_child
-SELECT status, output, error FROM durably_runs WHERE id = :child_id;
+SELECT status, parent_id, job_name, key_scope, concurrency_key, output, error
+FROM durably_runs WHERE id = :child_id;
 
 -- :name suspend_run
 UPDATE durably_runs SET
