@@ -37,7 +37,8 @@ class FanOut(World):
             told: list[int | str] = []
             for number, child_id in enumerate(ids):
                 try:
-                    told.append(await step.join(f"join-{number}", job, child_id))
+                    answer = await step.join(f"join-{number}", job, child_id)
+                    told.append(answer)
                 except StepFailed as error:
                     told.append(f"{error.error_type}: {error.message}")
             return told

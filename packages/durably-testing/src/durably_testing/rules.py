@@ -16,7 +16,11 @@ TRIGGERS: tuple[str, ...] = (
     _trigger(
         "checkpoint_changed",
         "UPDATE ON durably_steps",
-        """OLD.status IN ('completed', 'failed') AND (
+        """OLD.status IN ('completed', 'failed') AND NOT (
+          -- A failure whose run is sent back.
+          OLD.status = 'failed' AND NEW.status = 'running' AND NEW.name IS OLD.name
+          AND (SELECT status FROM durably_runs WHERE seq = OLD.run_seq) = 'pending'
+        ) AND (
           NEW.status IS NOT OLD.status OR NEW.error IS NOT OLD.error OR NEW.name IS NOT OLD.name
           OR (NEW.result IS NOT OLD.result AND NOT (
             NEW.result IS NULL AND (SELECT status FROM durably_runs WHERE seq = OLD.run_seq) = 'completed'
@@ -123,5 +127,9 @@ CHECKS: tuple[str, ...] = (
     WHERE consumed_at IS NOT NULL AND run_seq IS NOT NULL AND NOT EXISTS (
       SELECT 1 FROM durably_steps AS step
       WHERE step.run_seq = signal.run_seq AND step.name = signal.name AND step.status <> 'running'
+    ) AND NOT EXISTS (
+      -- Its step is gone with its link.
+      SELECT 1 FROM durably_links AS link
+      WHERE link.run_seq = signal.run_seq AND link.ended_at >= signal.consumed_at
     )""",
 )

@@ -102,11 +102,11 @@ def take_over(session: Session, owner: str, *, by: str | None, max_crashes: int,
                 "checkpoints": record.checkpoints,
             },
         )
-        session.run(SQL["note_cursors"], {"seq": run.seq})
         if record.counted >= max_crashes:
             parked.append(_park(session, run.seq, record.counted))
         else:
             hand_back(session, run.seq)
+        session.run(SQL["note_cursors"], {"seq": run.seq})
     if worker is not None and charged:
         earlier = json.loads(worker["charged"])
         session.run(SQL["lose_worker"], {"worker_id": owner, "charged": json.dumps(earlier + charged)})
