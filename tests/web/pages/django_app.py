@@ -23,8 +23,9 @@ def asgi_application() -> ASGIApp:
     return cast("ASGIApp", import_module("django.core.asgi").get_asgi_application())
 
 
-def template(text: str) -> Any:
-    """A Django template of this text."""
+def rendered(template: str, **context: object) -> str:
+    """What a Django template of this text makes."""
     asgi_application()
-    engine: Any = import_module("django.template")
-    return engine.Engine().from_string(text)
+    django: Any = import_module("django.template")
+    text: str = django.Engine().from_string(template).render(django.Context(context))
+    return text

@@ -3,7 +3,9 @@
 from durably_web.api import DurablyHandler, create_durably_handler
 from durably_web.app import DurablyWeb, DurablyWebOptions
 from durably_web.auth import AuthConfig, RunOperation, TriggerRequest, allow_local
+from durably_web.kit import Html
 from durably_web.policy import AuditEntry
+from durably_web.views import JobView, RunActionsOf, RunsPage, RunView, WebContext
 
 __all__ = [
     "AuditEntry",
@@ -11,8 +13,14 @@ __all__ = [
     "DurablyHandler",
     "DurablyWeb",
     "DurablyWebOptions",
+    "Html",
+    "JobView",
+    "RunActionsOf",
     "RunOperation",
+    "RunView",
+    "RunsPage",
     "TriggerRequest",
+    "WebContext",
     "allow_local",
     "create_durably_handler",
 ]

@@ -88,7 +88,7 @@ class Actions:
         shown = sent.again(visit, problems=problems or {}, mode=mode)
         status = 422 if problems else 200
         if answers.is_htmx(visit.request):
-            inside = self._kit.fill(sent.component.template, shown, visit)
+            inside = self._kit.fill(sent.component, shown, visit)
             return answers.fragment(inside, status=status)
         return await self._pages.job(visit, sent.component.job, form=shown, status=status)
 
@@ -164,7 +164,7 @@ class Actions:
             return answers.go(_noticed(page, code))
         buttons = RunActions(run_id)
         shown = await buttons.show(visit, await visit.caller.run(run_id), code=code)
-        inside = self._kit.fill(buttons.template, shown, visit)
+        inside = self._kit.fill(buttons, shown, visit)
         # Everything on the page fetches itself anew.
         return answers.fragment(inside, headers={"hx-trigger": "dw-resync"})
 

@@ -1,27 +1,46 @@
 """The front door of the web package."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
+from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import Unpack
 
-from durably import ConfigurationError, Durably
+from durably import ConfigurationError, Durably, JobHandle, LogEntry, RunFilter, RunStatus
 from durably_web.answers import CSP
 from durably_web.auth import AuthConfig
+from durably_web.embedding import InTemplates, Ui, find_mount
 from durably_web.guard import Guard
-from durably_web.kit import Kit
+from durably_web.kit import COMPONENTS, HasHtml, Kit
 from durably_web.mounting import check_prefix
-from durably_web.policy import AuditEntry, Policy
+from durably_web.policy import AuditEntry, Caller, Policy
 from durably_web.site import Site, SiteOptions
 from durably_web.templating import Templates
+from durably_web.urls import Urls
+from durably_web.views import (
+    JobView,
+    RunActionsOf,
+    RunsPage,
+    RunView,
+    WebContext,
+    view_job,
+    view_run,
+    view_runs,
+)
+from durably_web.visits import Visit
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from starlette.templating import Jinja2Templates
+
 Ctx = TypeVar("Ctx")
+In = TypeVar("In")
+Out = TypeVar("Out")
+Renderer = TypeVar("Renderer", bound=Callable[[Any], HasHtml])
 
 
 class DurablyWebOptions(TypedDict, total=False):
@@ -81,18 +100,23 @@ class DurablyWeb(Generic[Ctx]):
         guard = Guard(
             allowed_hosts=options.get("allowed_hosts"), trusted_origins=options.get("trusted_origins", ())
         )
+        self._prefix = check_prefix(options.get("prefix"))
         self._site = Site(
             durably,
             Policy(durably, _only(authenticate, auth), audit=options.get("audit")),
             guard,
             self._kit,
             SiteOptions(
-                prefix=check_prefix(options.get("prefix")),
+                prefix=self._prefix,
                 csp=options.get("csp", CSP),
                 login_url=options.get("login_url"),
                 csrf_token=options.get("csrf_token"),
             ),
         )
+
+        self.ui: Ui = Ui(self)
+        """Components for pages of yours: `await web.ui.run_progress(request, run_id)`, or
+        `web.ui.lazy.run_progress(run_id)`, which fetches itself."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as any ASGI application does."""
@@ -102,6 +126,163 @@ class DurablyWeb(Generic[Ctx]):
             await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "lifespan":
             await _live(receive, send)
+
+    # Values, for pages that bring their own HTML
+
+    async def use_job(
+        self,
+        request: Request,
+        job: JobHandle[In, Out],
+        *,
+        initial_run_id: str | None = None,
+        auto_resume: bool = True,
+        follow_latest: bool = True,
+        max_logs: int = 100,
+    ) -> JobView[In, Out]:
+        """A job, and the run of it that a page would show.
+
+        Args:
+            request: Who asks.
+            job: The job.
+            initial_run_id: The run to begin with.
+            auto_resume: Else one that goes on, or is to begin.
+            follow_latest: Whether the newest run takes the place of one that has ended.
+            max_logs: How many lines of its log, the last ones.
+
+        Raises:
+            HTTPException: They may not.
+        """
+        caller = (await self.visit(request)).caller
+        return await view_job(
+            caller,
+            job,
+            initial_run_id=initial_run_id,
+            auto_resume=auto_resume,
+            follow_latest=follow_latest,
+            max_logs=max_logs,
+        )
+
+    async def use_job_run(
+        self, request: Request, run_id: str | None, *, max_logs: int = 100
+    ) -> RunView[Any, Any] | None:
+        """A run and the end of its log; None if there is none for them.
+
+        Raises:
+            HTTPException: They may not.
+        """
+        caller = (await self.visit(request)).caller
+        return None if run_id is None else await view_run(caller, run_id, max_logs=max_logs)
+
+    async def use_job_logs(
+        self, request: Request, run_id: str | None, *, max_logs: int = 100
+    ) -> Sequence[LogEntry]:
+        """The end of a run's log, in order; nothing if there is no such run for them.
+
+        Raises:
+            HTTPException: They may not.
+        """
+        view = await self.use_job_run(request, run_id, max_logs=max_logs)
+        return () if view is None else view.logs
+
+    async def use_runs(
+        self,
+        request: Request,
+        *,
+        job_name: str | Sequence[str] = (),
+        status: RunStatus | Sequence[RunStatus] = (),
+        labels: Mapping[str, str] | None = None,
+        page: int = 0,
+        page_size: int = 10,
+    ) -> RunsPage:
+        """A page of runs, newest first.
+
+        Raises:
+            HTTPException: They may not.
+            ValidationError: A status or a label is none.
+        """
+        asked = RunFilter(
+            job_name=(job_name,) if isinstance(job_name, str) else job_name,
+            status=(status,) if isinstance(status, str) else status,
+            labels=labels or {},
+        )
+        return await view_runs((await self.visit(request)).caller, asked, page=page, page_size=page_size)
+
+    async def actions(self, request: Request) -> RunActionsOf[Ctx]:
+        """What may be done with runs, as whoever asks.
+
+        Raises:
+            HTTPException: They may not.
+        """
+        return RunActionsOf((await self.visit(request)).caller)
+
+    async def context(self, request: Request) -> WebContext[Ctx]:
+        """Who asks, for `Depends(web.context)`.
+
+        Raises:
+            HTTPException: They may not.
+        """
+        caller: Caller[Ctx] = (await self.visit(request)).caller
+        return WebContext(ctx=caller.ctx, durably=self.durably, actions=RunActionsOf(caller))
+
+    # In pages of others
+
+    @property
+    def kit(self) -> Kit:
+        """Renders the components."""
+        return self._kit
+
+    async def visit(self, request: Request) -> Visit:
+        """Let in whoever looks at this page of yours; once for each request.
+
+        Raises:
+            HTTPException: They may not.
+        """
+        key = f"durably_web.visit.{id(self)}"
+        known: Visit | None = request.scope.get(key)
+        if known is None:
+            known = await self._site.admit(request, self.urls(request), is_ours=False)
+            request.scope[key] = known
+        return known
+
+    def urls(self, request: Request | None) -> Urls:
+        """Where the dashboard is, as seen from this request.
+
+        Raises:
+            ConfigurationError: Nobody tells; say `prefix`.
+        """
+        return Urls(find_mount(request, self, self._prefix))
+
+    def install(self, templates: "Jinja2Templates | Environment") -> None:
+        """Put `durably` into your Jinja templates: `{{ durably.run_progress(run_id) }}`.
+
+        Templates of yours with the names of ours (`durably/components/run_progress.html`) are taken
+        instead of them from now on.
+        """
+        environment = templates if isinstance(templates, Environment) else templates.env
+        shared: dict[str, object] = environment.globals  # pyright: ignore[reportAssignmentType]
+        shared["durably"] = InTemplates(self)
+        if environment.loader is not None:
+            self._templates.prefer(environment.loader)
+
+    def component(self, name: str) -> Callable[[Renderer], Renderer]:
+        """Have a function render a component: it takes what the template would, and answers HTML.
+
+            @web.component("run_progress")
+            def progress(c): return htpy.progress(value=c.run.progress.current)
+
+        Raises:
+            ConfigurationError: There is no such component.
+        """
+        if name not in COMPONENTS:
+            raise ConfigurationError(
+                f"there is no component {name!r}; there are: {', '.join(sorted(COMPONENTS))}"
+            )
+
+        def replace(renderer: Renderer) -> Renderer:
+            self._kit.renderers[name] = renderer
+            return renderer
+
+        return replace
 
     def wrap(self, app: ASGIApp, path: str) -> ASGIApp:
         """An application that answers below `path` itself and hands everything else to `app`.

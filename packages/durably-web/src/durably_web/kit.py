@@ -1,7 +1,8 @@
 """Rendering components: now, or as placeholders that fetch themselves."""
 
-from collections.abc import Mapping
-from typing import Final
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -11,7 +12,7 @@ from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, Th
 from durably_web.components.jobs import JobCard, JobList, WorkersTable
 from durably_web.components.logs import LogTail
 from durably_web.components.notes import ConnectionIndicator
-from durably_web.components.panels import RunPanel
+from durably_web.components.panels import JobPanel, RunPanel
 from durably_web.components.run import (
     RunActions,
     RunExplanation,
@@ -35,6 +36,7 @@ COMPONENTS: Final[Mapping[str, type[Component]]] = {
         FailingJobs,
         JobCard,
         JobList,
+        JobPanel,
         LogTail,
         RunActions,
         RunExplanation,
@@ -61,6 +63,18 @@ INLINE: Final = frozenset({"run_status", "run_progress", "run_actions", "conn_in
 """Those that may stand within a line."""
 
 
+CLASSES: Final = re.compile(r' class="dw-[^"]*"')
+"""Text cannot look like this: its quotes are escaped."""
+
+
+class HasHtml(Protocol):
+    """Anything that says what it is as HTML: Markup, htpy's elements."""
+
+    def __html__(self) -> str:
+        """The HTML."""
+        ...
+
+
 class Html(Markup):
     """HTML that any template engine takes as such."""
 
@@ -76,6 +90,8 @@ class Kit:
 
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
+        self.renderers: dict[str, Callable[[Any], HasHtml]] = {}
+        """Functions in the place of templates, by component."""
 
     async def render(self, component: Component, visit: Visit) -> Html:
         """The component with its data; an explanation in its place if there is nothing to show."""
@@ -96,22 +112,30 @@ class Kit:
         Raises:
             HTTPException: It is not there for this visitor.
         """
-        return self.fill(component.template, await component.load(visit), visit)
+        return self.fill(component, await component.load(visit), visit)
 
-    def fill(self, template: str, c: object, visit: Visit) -> Markup:
+    def fill(self, component: Component, c: object, visit: Visit) -> Markup:
         """A component's template with something to show."""
-        return self._templates.render(template, c=c, visit=visit)
+        renderer = self.renderers.get(component.name)
+        if renderer is not None:
+            return Markup(renderer(c).__html__())  # noqa: S704 - it says that it is HTML
+        inner = self._templates.render(component.template, c=c, visit=visit)
+        return Markup(CLASSES.sub("", inner)) if component.unstyled else inner  # noqa: S704
 
     def page(self, name: str, context: Mapping[str, object]) -> Markup:
         """A whole page."""
         return self._templates.render(f"durably/pages/{name}.html", **context)
+
+    def head(self, urls: Urls, *, htmx: str | None) -> Html:
+        """What a page's head needs for components."""
+        return Html(self._templates.render("durably/components/assets.html", urls=urls, htmx=htmx))
 
     def trouble(self, error: HTTPException) -> Markup:
         """What stands in the place of something that cannot be shown."""
         return self._templates.render("durably/components/error_state.html", error=error)
 
     def _host(self, component: Component, urls: Urls, inner: Markup, *, trigger: str) -> Html:
-        url = urls.fragment(component.name, component.fetches())
+        url = urls.fragment(component.name, component.query())
         return Html(
             self._templates.render(
                 "durably/host.html",

@@ -139,7 +139,7 @@ class Pages:
             components["trigger_form"] = props
         page = await self._parts(visit, components)
         if form is not None:
-            page["trigger_form"] = self._kit.fill(props.template, form, visit)
+            page["trigger_form"] = self._kit.fill(props, form, visit)
         context = {"name": name, "doc": handle.definition.doc if handle is not None else None}
         parts = {"parts": {"trigger_form": None, **page}, "indicator": await self._indicator(visit)}
         text = self._render(visit, "job", "jobs", {**context, **parts})

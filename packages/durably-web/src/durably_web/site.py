@@ -114,11 +114,21 @@ class Site:
             Answered: The application answered it itself.
         """
         self._guard.check(request)
+        is_part_of_a_host = not self._is_our_page(request)
+        return await self.admit(request, Urls(request.scope["root_path"]), is_ours=not is_part_of_a_host)
+
+    async def admit(self, request: Request, urls: Urls, *, is_ours: bool) -> Visit:
+        """Let in whoever looks at a page, ours or a host's.
+
+        Raises:
+            HTTPException: They may not.
+            Answered: The application answered it itself.
+        """
         caller = await self._policy.admit(request)
         place = self._place(request)
         return Visit(
             request=request,
-            urls=place.urls,
+            urls=urls,
             now=place.now,
             theme=place.theme,
             csrf=place.csrf,
@@ -126,7 +136,14 @@ class Site:
             caller=caller,
             recent=self._recent,
             draw=self._kit.render,
+            is_ours=is_ours,
         )
+
+    def _is_our_page(self, request: Request) -> bool:
+        """Whether the page that is looked at, or a part of which is asked for, is below the mount."""
+        base = request.scope["root_path"]
+        page = self._place(request).page.partition("?")[0]
+        return page == base or page.startswith(f"{base}/")
 
     def _place(self, request: Request) -> Place:
         theme = request.cookies.get(THEME_COOKIE)

@@ -33,6 +33,8 @@ class Component(ABC):
     """An id for its element. Give one if the same thing is shown twice on a page."""
     live: bool = True
     """Whether it follows what happens."""
+    unstyled: bool = False
+    """Whether it comes without our classes."""
     attrs: Mapping[str, str] = field(default_factory=dict[str, str])
     """More attributes for its element."""
 
@@ -72,10 +74,6 @@ class Component(ABC):
             value: object = getattr(self, prop.name)
             if value != _default(prop):
                 yield prop.name, value if isinstance(value, str) else json.dumps(value)
-
-    def fetches(self) -> Iterator[tuple[str, str]]:
-        """The query with which its element fetches."""
-        return self.query()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The end of a run's log, and what comes to it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, Final, Literal, TypeAlias
 
@@ -89,11 +89,6 @@ class LogTail(RunComponent):
             "aria-label": "Log",
             "tabindex": "0",
         }
-
-    @override
-    def fetches(self) -> Iterator[tuple[str, str]]:
-        yield from self.query()
-        yield "after", ""
 
 
 def _line(entry: LogEntry) -> Line:

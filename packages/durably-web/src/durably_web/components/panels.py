@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from markupsafe import Markup
 from typing_extensions import override
 
-from durably import Run
+from durably import Run, RunFilter
 from durably_web.components.base import Component, RunComponent, Topic
 from durably_web.components.logs import LogTail
 from durably_web.components.run import RunActions, RunFailure, RunPayload, RunProgress, RunStatusBadge
+from durably_web.components.triggering import TriggerForm
+from durably_web.policy import Caller
+from durably_web.urls import bell
 from durably_web.visits import Visit
 
 Part: TypeAlias = Literal["status", "progress", "actions", "error", "output", "logs"]
@@ -59,3 +62,53 @@ class RunPanel(RunComponent):
     @override
     def bells(self) -> Sequence[str]:
         return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPanelShown:
+    """A job's form and the run that it is about."""
+
+    job: str
+    run_id: str | None
+    form: Markup
+    panel: Markup | None
+
+
+@dataclass(frozen=True)
+class JobPanel(Component):
+    """A job in one box: its form, and the run that is going on."""
+
+    job: str
+    _: KW_ONLY
+    auto_resume: bool = True
+    """Whether a run that is going on already is shown."""
+
+    name: ClassVar[str] = "job_panel"
+    is_held: ClassVar[bool] = True
+
+    @override
+    async def load(self, visit: Visit) -> JobPanelShown:
+        run = await current_run(visit.caller, self.job) if self.auto_resume else None
+        return JobPanelShown(
+            job=self.job,
+            run_id=None if run is None else run.id,
+            form=await visit.draw(TriggerForm(self.job), visit),
+            panel=None if run is None else await visit.draw(RunPanel(run.id), visit),
+        )
+
+    @override
+    def topics(self) -> Sequence[Topic]:
+        return ("runs",)
+
+    @override
+    def bells(self) -> Sequence[str]:
+        return (bell("job", self.job),)
+
+
+async def current_run(caller: Caller[Any], job_name: str) -> Run | None:
+    """The run of a job that is going on: one that is executed before one that waits before one that is to start."""
+    for status in ("running", "waiting", "pending"):
+        runs = await caller.runs(RunFilter(job_name=(job_name,), status=(status,)), limit=1)
+        if runs:
+            return runs[0]
+    return None

@@ -135,8 +135,11 @@
 
   /* htmx 4 makes the request of a queued trigger when it is triggered: its cursor would be that of then. */
   function fresh(element, path) {
-    const log = element && element.dataset && "dwAfter" in element.dataset ? element : null;
-    return log ? path.replace(/([?&]after=)\d*/, `$1${log.dataset.dwAfter}`) : path;
+    const after = element && element.dataset && element.dataset.dwAfter;
+    if (!after) return path;
+    const url = new URL(path, location.href);
+    url.searchParams.set("after", after);
+    return url.pathname + url.search;
   }
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.path = fresh(event.detail.elt, event.detail.path);

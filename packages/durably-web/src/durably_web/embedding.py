@@ -1,0 +1,238 @@
+"""Components in pages of others: rendered now, or as placeholders that fetch themselves."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp
+
+from durably import ConfigurationError
+from durably_web.components.base import Component
+from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
+from durably_web.components.jobs import JobCard, JobList, WorkersTable
+from durably_web.components.logs import LogTail
+from durably_web.components.notes import ConnectionIndicator
+from durably_web.components.panels import JobPanel, RunPanel
+from durably_web.components.run import (
+    RunActions,
+    RunExplanation,
+    RunFacts,
+    RunFailure,
+    RunPayload,
+    RunProgress,
+    RunStatusBadge,
+    StepsWaterfall,
+)
+from durably_web.components.runs import RunsFilter, RunsTable, StatusTabs
+from durably_web.components.triggering import TriggerForm
+from durably_web.kit import Html, Kit
+from durably_web.urls import Urls
+from durably_web.visits import Visit
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Htmx: TypeAlias = Literal["bundle", "host"]
+
+
+class Host(Protocol):
+    """What renders for a page of somebody else."""
+
+    @property
+    def kit(self) -> Kit:
+        """Renders the components."""
+        ...
+
+    async def visit(self, request: Request) -> Visit:
+        """Let in whoever looks at the page."""
+        ...
+
+    def urls(self, request: Request | None) -> Urls:
+        """Where the dashboard is, as seen from the page."""
+        ...
+
+
+class _Now(Generic[P]):
+    """A component as a method that renders it with its data."""
+
+    def __init__(self, component: Callable[P, Component]) -> None:
+        self._component = component
+
+    @overload
+    def __get__(self, ui: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(
+        self, ui: "Ui", owner: type[object]
+    ) -> Callable[Concatenate[Request, P], Awaitable[Html]]: ...
+    def __get__(self, ui: "Ui | None", owner: type[object]) -> object:
+        return self if ui is None else partial(self._render, ui)
+
+    async def _render(self, ui: "Ui", request: Request, *args: P.args, **props: P.kwargs) -> Html:
+        component = self._component(*args, **props)
+        return await ui.host.kit.render(component, await ui.host.visit(request))
+
+
+class _Later(Generic[P]):
+    """A component as a method that gives its placeholder."""
+
+    def __init__(self, component: Callable[P, Component]) -> None:
+        self._component = component
+
+    @overload
+    def __get__(self, lazy: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, lazy: "Lazy", owner: type[object]) -> Callable[P, Html]: ...
+    def __get__(self, lazy: "Lazy | None", owner: type[object]) -> object:
+        return self if lazy is None else partial(self.render, lazy.host, lazy.host.urls(lazy.request))
+
+    def render(self, host: Host, urls: Urls, /, *args: P.args, **props: P.kwargs) -> Html:
+        """The placeholder."""
+        return host.kit.placeholder(self._component(*args, **props), urls)
+
+
+class Lazy:
+    """Placeholders: no data is read, and whoever looks is let in when the component fetches itself."""
+
+    def __init__(self, host: Host, request: Request | None = None) -> None:
+        self.host = host
+        self.request = request
+
+    failing_jobs = _Later(FailingJobs)
+    job_card = _Later(JobCard)
+    job_list = _Later(JobList)
+    job_panel = _Later(JobPanel)
+    log_tail = _Later(LogTail)
+    run_actions = _Later(RunActions)
+    run_error = _Later(RunFailure)
+    run_explanation = _Later(RunExplanation)
+    run_facts = _Later(RunFacts)
+    run_io = _Later(RunPayload)
+    run_panel = _Later(RunPanel)
+    run_progress = _Later(RunProgress)
+    run_status = _Later(RunStatusBadge)
+    runs_filter = _Later(RunsFilter)
+    runs_table = _Later(RunsTable)
+    sparkline = _Later(Sparkline)
+    stats_tiles = _Later(StatsTiles)
+    status_tabs = _Later(StatusTabs)
+    steps_waterfall = _Later(StepsWaterfall)
+    throughput_chart = _Later(ThroughputChart)
+    trigger_form = _Later(TriggerForm)
+    workers_table = _Later(WorkersTable)
+    conn_indicator = _Later(ConnectionIndicator)
+
+    def assets(self, *, htmx: Htmx | None = "bundle") -> Html:
+        """What a page's head needs for components.
+
+        Args:
+            htmx: `bundle`: htmx comes along. `host`: the page has htmx 2 or 4 already. None: the style
+                sheet only; nothing follows what happens.
+        """
+        return self.host.kit.head(self.host.urls(self.request), htmx=htmx)
+
+
+class Ui:
+    """Components with their data in them, for this request."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.lazy: Lazy = Lazy(host)
+        """The same as placeholders, which need no request and nothing to be awaited."""
+
+    failing_jobs = _Now(FailingJobs)
+    job_card = _Now(JobCard)
+    job_list = _Now(JobList)
+    job_panel = _Now(JobPanel)
+    log_tail = _Now(LogTail)
+    run_actions = _Now(RunActions)
+    run_error = _Now(RunFailure)
+    run_explanation = _Now(RunExplanation)
+    run_facts = _Now(RunFacts)
+    run_io = _Now(RunPayload)
+    run_panel = _Now(RunPanel)
+    run_progress = _Now(RunProgress)
+    run_status = _Now(RunStatusBadge)
+    runs_filter = _Now(RunsFilter)
+    runs_table = _Now(RunsTable)
+    sparkline = _Now(Sparkline)
+    stats_tiles = _Now(StatsTiles)
+    status_tabs = _Now(StatusTabs)
+    steps_waterfall = _Now(StepsWaterfall)
+    throughput_chart = _Now(ThroughputChart)
+    trigger_form = _Now(TriggerForm)
+    workers_table = _Now(WorkersTable)
+    conn_indicator = _Now(ConnectionIndicator)
+
+    def assets(self, request: Request | None = None, *, htmx: Htmx | None = "bundle") -> Html:
+        """What a page's head needs; see `Lazy.assets`."""
+        return Lazy(self.host, request).assets(htmx=htmx)
+
+
+class InTemplates:
+    """`durably` in a Jinja template: `{{ durably.run_progress(run_id) }}`, as placeholders."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __getattr__(self, name: str) -> Callable[..., Html]:
+        if name.startswith("_") or not hasattr(Lazy, name):
+            raise AttributeError(name)
+
+        @pass_context
+        def render(context: Context, /, *args: Any, **props: Any) -> Html:  # noqa: ANN401 - a template's
+            request: object = context.get("request")
+            lazy = Lazy(self._host, _request(request))
+            method: Callable[..., Html] = getattr(lazy, name)
+            return method(*args, **props)
+
+        return render
+
+
+def _request(found: object) -> Request | None:
+    return cast("Request", found) if isinstance(found, Request) else None
+
+
+def find_mount(request: Request | None, app: ASGIApp, prefix: str | None) -> str:
+    """Where the dashboard is, as the browser sees it.
+
+    Raises:
+        ConfigurationError: Nobody tells.
+    """
+    if prefix is not None:
+        return prefix
+    outer = None if request is None else request.scope.get("app")
+    place = None if outer is None else _place_among(getattr(outer, "routes", []), app)
+    if request is None or place is None:
+        raise ConfigurationError(
+            "a component on a page of yours must know where the dashboard is mounted: "
+            "DurablyWeb(…, prefix='/durably')"
+        )
+    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    return root.rstrip("/") + place
+
+
+def _place_among(routes: list[BaseRoute], app: ASGIApp) -> str | None:
+    for route in routes:
+        if not isinstance(route, Mount):
+            continue
+        if route.app is app:
+            return route.path
+        inner = _place_among(list(route.routes), app)
+        if inner is not None:
+            return route.path + inner
+    return None
