@@ -139,11 +139,12 @@ async def test_a_placeholder_needs_no_request_and_reads_nothing(durably: Durably
     placeholder = web.ui.lazy.log_tail(run_id, height="12rem")
     assert isinstance(placeholder, Html)
     assert placeholder.htmy(None) is placeholder
-    assert 'hx-trigger="load, dw-run-' in placeholder
+    assert 'hx-trigger="load, dw-refresh"' in placeholder
+    assert f'data-dw-bells="dw-run-{run_id}-log dw-run-{run_id}-status"' in placeholder
     assert "dw-skeleton" in placeholder
     assert fetches(placeholder) == [f"/durably/-/log_tail?run_id={run_id}&height=12rem"]
     still = web.ui.lazy.run_status(run_id, live=False)
-    assert 'hx-trigger="load"' in still
+    assert "data-dw-bells" not in still
 
 
 async def test_where_the_dashboard_is_must_be_known(web: DurablyWeb[str]) -> None:
@@ -350,7 +351,7 @@ async def test_values_are_what_the_reference_s_hooks_give(durably: Durably) -> N
             None,
         )
         assert view.progress is None
-        assert not (view.is_leased or view.is_failed or view.is_cancelled)
+        assert [view.is_leased, view.is_failed, view.is_cancelled] == [False] * 3
         assert [line.message for line in view.logs] == ["counting"]
         assert [line.message for line in await web.use_job_logs(request, first.id)] == ["counting"]
         assert await web.use_job_run(request, None) is None

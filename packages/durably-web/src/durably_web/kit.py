@@ -99,12 +99,12 @@ class Kit:
             inner = await self.inside(component, visit)
         except HTTPException as error:
             inner = self.trouble(error)
-        return self._host(component, visit.urls, inner, trigger=_trigger(component))
+        return self._host(component, visit.urls, inner, trigger="dw-refresh")
 
     def placeholder(self, component: Component, urls: Urls) -> Html:
         """The component's element; it fetches what belongs in it."""
         inner = self._templates.render("durably/components/skeleton.html")
-        return self._host(component, urls, inner, trigger=f"load, {_trigger(component)}")
+        return self._host(component, urls, inner, trigger="load, dw-refresh")
 
     async def inside(self, component: Component, visit: Visit) -> Markup:
         """What is in the component's element.
@@ -142,13 +142,7 @@ class Kit:
                 c=component,
                 tag="span" if component.name in INLINE else "div",
                 url=url if component.live or trigger.startswith("load") else None,
-                trigger=trigger if component.live else "load",
+                trigger=trigger,
                 inner=inner,
             )
         )
-
-
-def _trigger(component: Component) -> str:
-    """When its element fetches: at its bells, when everything does, and when it is told to."""
-    heard = [f"{name} from:body" for name in (*component.bells(), "dw-resync")]
-    return ", ".join([*heard, "dw-refresh"])

@@ -212,9 +212,9 @@ class Site:
         return answers.fragment(self._kit.trouble(error), status=error.status_code, headers=headers)
 
     def _login(self, request: Request) -> str | None:
-        if self._options.login_url is None:
-            return None
         page = self._place(request).page
+        if self._options.login_url is None or page.startswith(self._options.login_url):
+            return None
         return with_query(self._options.login_url, {"next": page})
 
     async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,5 +1,5 @@
 /* The page's half of durably-web. One EventSource tells names ("dw-run-…-log"); the elements that listen to them fetch
-   themselves again by htmx 2 or 4. A missed name does no harm: "dw-resync" makes everything fetch. Nothing here makes
+   themselves again by htmx 2 or 4. A missed name does no harm: now and then everything fetches itself. Nothing here makes
    HTML of what it is told. */
 (() => {
   "use strict";
@@ -8,7 +8,7 @@
   const script = document.currentScript;
   const doorbell = script && script.dataset.dwLive;
   const root = document.documentElement;
-  const THROTTLE = 250;        // ms between two rings of one name, the first and the last of a burst included
+  const THROTTLE = 250;        // ms between two fetches of one element, the first and the last of a burst included
   const POLL = 10_000;         // ms between two fetches while there is no connection
   const RETRY = 15_000;        // ms between two attempts at a connection that was refused
   const SILENCE = 40_000;      // ms without a sign of life, after which the connection counts as eaten by a proxy
@@ -25,19 +25,30 @@
 
   /* ------------------------------------------------------------------------------------------------ the doorbell */
 
-  const rung = new Map();
+  const resting = new WeakMap();
 
-  function ring(name) {
-    const known = rung.get(name);
+  /* Have an element fetch itself: at once, and if it is rung again soon, once more at the end of that time. */
+  function refresh(host) {
+    const known = resting.get(host);
     if (known) { known.again = true; return; }
     const state = { again: false };
-    rung.set(name, state);
-    fire(document.body, name);
+    resting.set(host, state);
+    fire(host, "dw-refresh");
     setTimeout(() => {
-      rung.delete(name);
-      if (state.again) ring(name);
+      resting.delete(host);
+      if (state.again && host.isConnected) refresh(host);
     }, THROTTLE);
   }
+
+  /* Elements of a page's own may listen to the names too: `hx-trigger="dw-runs from:body"`. */
+  function ring(names) {
+    for (const name of names) fire(document.body, name);
+    for (const host of all("[data-dw-bells]")) {
+      if (host.dataset.dwBells.split(" ").some((name) => names.includes(name))) refresh(host);
+    }
+  }
+  function resync() { all("[data-dw-bells]").forEach(refresh); }
+  document.addEventListener("dw-resync", resync);
 
   const line = {
     source: null, topics: "", cursor: "", retry: 0, poll: 0, silence: 0, grace: 0,
@@ -74,7 +85,7 @@
         heard();
         line.cursor = event.lastEventId || line.cursor;
         line.settle("live");
-        for (const name of event.data.split(" ")) if (/^dw-[\w-]+$/.test(name)) ring(name);
+        ring(event.data.split(" ").filter((name) => /^dw-[\w-]+$/.test(name)));
       };
       source.addEventListener("beat", heard);
       source.onerror = () => {
@@ -95,7 +106,7 @@
       clearTimeout(line.grace);
       line.grace = 0;
       clearInterval(line.poll);
-      if (state === "reconnecting") line.poll = setInterval(() => ring("dw-resync"), POLL);
+      if (state === "reconnecting") line.poll = setInterval(resync, POLL);
       tell(state);
     },
 
@@ -125,7 +136,7 @@
   });
   window.addEventListener("pagehide", () => { line.close(); line.topics = ""; });
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) { ring("dw-resync"); line.collect(); }
+    if (event.persisted) { resync(); line.collect(); }
   });
 
   /* ------------------------------------------------------------------------------------------ fetching, htmx 2 and 4 */
@@ -393,7 +404,7 @@
     for (const button of all("[data-dw-selected]")) button.disabled = true;
     afterSwap();
   }
-  window.durablyWeb = Object.freeze({ resync: () => ring("dw-resync") });
+  window.durablyWeb = Object.freeze({ resync });
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
   else begin();
 })();
