@@ -18,7 +18,7 @@ import pytest
 from durably import attempts as engine_attempts
 from durably import context, execution, executor, mapping, tenure
 from durably.codec import Codec
-from durably.errors import StepOutsideRunError
+from durably.errors import StepOutsideRunError, StoreError
 from durably.events import RunCompleted, StepCompleted, subject
 from durably.stores.base import Completed, Lease, Notes, StepRecord
 from durably.stores.sqlite import (
@@ -145,8 +145,15 @@ def _without_steps(session: Any, request: Any) -> Any:
 _CLAIM = claims.claim
 
 
-async def _call_once(call: Any, **_: Any) -> Any:
-    return await call()
+async def _takes_it_personally(call: Any, **_: Any) -> Any:
+    try:
+        return await call()
+    except StoreError as error:
+        raise RuntimeError("no store") from error
+
+
+def _short_leases(session: Any, request: Any) -> Any:
+    return _CLAIM(session, replace(request, lease_seconds=request.lease_seconds / 10))
 
 
 def _live_value(self: Codec[object], value: object, **options: Any) -> tuple[str, object]:
@@ -170,13 +177,6 @@ async def _new_keys(self: context.DurableStepContext, items: mapping.Items) -> l
     return list(results)
 
 
-def _first_wait_only(self: execution.Execution, parked: Sequence[Any]) -> None:
-    _SUSPEND(self, parked[:1])
-
-
-_SUSPEND = execution.Execution.suspend
-
-
 def _claim_numbers_anew(session: Any, request: Any) -> Any:
     claimed = _CLAIM(session, request)
     return replace(claimed, claims=[replace(claim, last_sequence=0) for claim in claimed.claims])
@@ -192,10 +192,6 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 def _always_applied(*_: object) -> str:
     return "applied"
-
-
-def _lost_own_success(*_: Any) -> bool:
-    return False
 
 
 def _chance_id(self: execution.Execution) -> str:
@@ -290,11 +286,6 @@ MUTANTS: dict[str, Mutant] = {
         apply=sql(freeing, "hand_back", "lease_owner = NULL", "lease_generation = 0, lease_owner = NULL"),
         found_by=("in-a-row",),
     ),
-    "lease-taken-early": Mutant(
-        sentence="a lease is taken over although it has not run out",
-        apply=sql(claims, "due_timers", "timer_at <= :now", "timer_at <= :now + 1000"),
-        found_by=("long-body",),
-    ),
     "no-self-fencing": Mutant(
         sentence="a worker begins steps after its lease has run out",
         apply=attribute(execution.Execution, "require_live", _live_without_fence),
@@ -315,19 +306,6 @@ MUTANTS: dict[str, Mutant] = {
         apply=both(attribute(claims, "claim", _without_steps)),
         found_by=("in-a-row",),
     ),
-    "trouble-of-the-store-fails-the-run": Mutant(
-        sentence="an error of the store is not tried again, and counts as the job's",
-        apply=attribute(tenure, "insist", _call_once),
-        found_by=("in-a-row",),
-    ),
-    "own-success-not-known": Mutant(
-        sentence="an outcome that was committed without an answer is not known again",
-        apply=both(
-            attribute(checkpoints, "_is_finished", _lost_own_success),
-            attribute(checkpoints, "standing", _always_applied),
-        ),
-        found_by=("in-a-row",),
-    ),
     "signal-wakes-nobody": Mutant(
         sentence="a signal is stored, and the run that waits for it is not woken",
         apply=attribute(waits, "_wake_if_ended", _nothing),
@@ -345,11 +323,6 @@ MUTANTS: dict[str, Mutant] = {
             attribute(claims, "end_what_can_end", _nothing),
         ),
         found_by=("sleeper", "approval"),
-    ),
-    "one-of-two-waits-is-forgotten": Mutant(
-        sentence="of several waits only the first is parked on",
-        apply=attribute(execution.Execution, "suspend", _first_wait_only),
-        found_by=("two-waits",),
     ),
     "late-signal-changes-history": Mutant(
         sentence="a timeout is no checkpoint: a signal that comes later still counts",
@@ -455,5 +428,20 @@ MUTANTS: dict[str, Mutant] = {
         sentence="a run is given up at the first death of its worker",
         apply=attribute(claims, "take_over", _parks_at_once),
         found_by=("in-a-row",),
+    ),
+    "lease-shorter-than-promised": Mutant(
+        sentence="a lease ends in the store long before its owner thinks so",
+        apply=attribute(claims, "claim", _short_leases),
+        found_by=("long-body",),
+    ),
+    "trouble-of-the-store-fails-the-run": Mutant(
+        sentence="an error of the store counts as an error of the job",
+        apply=attribute(tenure, "insist", _takes_it_personally),
+        found_by=("in-a-row",),
+    ),
+    "sleep-never-wakes": Mutant(
+        sentence="a suspended run has no instant at which it is looked at again",
+        apply=sql(suspension, "suspend_run", "timer_at = :wake_at", "timer_at = NULL"),
+        found_by=("sleeper",),
     ),
 }

@@ -350,6 +350,15 @@ def _completes(expected: object, runs: int = 1) -> Callable[[SimulatedRun[Any, A
     return check
 
 
+def _at_once(run: SimulatedRun[Any, Any]) -> None:
+    """Approved after an hour, it goes on at once, and not only when its time is up."""
+    assert run.output == "yes"
+    assert run.run.completed_at is not None
+    taken = (run.run.completed_at - run.run.created_at).total_seconds()
+    assert taken < HOUR + 200 * (1 + run.crashes), f"went on after {taken:.0f} s"
+    _bounded(run)
+
+
 def _slept(run: SimulatedRun[Any, Any]) -> None:
     assert 24 * HOUR - 60 * run.crashes <= run.output <= 24 * HOUR + 200 * (1 + run.crashes), (
         f"slept {run.output:.0f} s"
@@ -403,6 +412,8 @@ def _one_at_a_time(run: SimulatedRun[Any, Any]) -> None:
         assert ended is not None
         assert began is not None
         assert (began - ended).total_seconds() >= -60, "two runs of one key at a time"
+        if not run.crashes:
+            assert (began - ended).total_seconds() < 5, "the next of the key was not let go on"
 
 
 def _said_once(run: SimulatedRun[Any, Any]) -> None:
@@ -410,8 +421,8 @@ def _said_once(run: SimulatedRun[Any, Any]) -> None:
     assert all(count == 1 for count in lines.values()), lines
     numbers = [entry.sequence for entry in run.logs]
     assert numbers == sorted(set(numbers))
-    if not run.crashes:
-        assert len(lines) == 3
+    # Each is committed with the checkpoint that follows it.
+    assert len(lines) == 3, lines
     assert run.output == 3
     _bounded(run)
 
@@ -453,17 +464,18 @@ def _mapped(run: SimulatedRun[Any, Any]) -> None:
     assert len(run.output) >= 4
     items = [step.name for step in run.steps if step.name.startswith("each[")]
     assert len(items) == len(run.output), "the stored list of keys wins"
+    assert any(step.name == "each" for step in run.steps), "the list of keys is a checkpoint"
     _bounded(run)
 
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(job=in_a_row, check=_completes([0, 2, 4])),
     Scenario(job=side_by_side, check=_completes([2, 0, 2, 4, 10])),
-    Scenario(job=mapped, check=_mapped),
+    Scenario(job=mapped, check=_mapped, scene=Scene(effects=outside)),
     Scenario(job=sleeper, check=_slept),
     Scenario(job=long_body, check=_completes(5)),
     Scenario(job=slow_steps, check=_completes(2)),
-    Scenario(job=approval, check=_completes("yes"), scene=Scene(meanwhile=approve)),
+    Scenario(job=approval, check=_at_once, scene=Scene(meanwhile=approve)),
     Scenario(job=impatient, check=_gave_up, scene=Scene(meanwhile=come_late)),
     Scenario(job=parent, check=_completes([2, 4, 6, 8], runs=5), scene=Scene(jobs=[child])),
     Scenario(job=two_waits, check=_completes(["good", "rested", 2]), scene=Scene(meanwhile=tell_news)),
