@@ -1,5 +1,6 @@
 """Types that change under unfinished runs: stored values are read as the new ones, or the error says how they differ."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -206,6 +207,39 @@ async def test_what_a_job_was_given_before_is_read_as_its_new_type(history: Hist
         run = await history.live(durably)
     assert run.output == {"number": 5, "customer": "secret", "priority": 3}
     assert child_calls == (["Order"] if case == "a child's output" else [])
+
+
+async def test_a_cursor_is_read_as_its_new_type_and_kept_until_a_version_can(history: History) -> None:
+    begun = asyncio.Event()
+
+    def version(type_: type[BaseModel]) -> JobDefinition[BaseModel, object]:
+        async def run(step: StepContext, input: BaseModel) -> object:
+            async def body() -> object:
+                if (place := step.cursor(type_)) is not None:
+                    return place.model_dump()
+                step.save_cursor(ORDER)
+                begun.set()
+                return await asyncio.Event().wait()
+
+            return await step.run("long", body, result=object)
+
+        return job(Fewer, run)
+
+    async with history.deployed(version(Order)) as durably:
+        await durably.start()
+        await history.trigger(durably, "order", Fewer(number=1))
+        await begun.wait()
+    failed = await history.go_on_with(version(Retyped))
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.steps) == (STORED, ("long",))
+    assert failed.error.message == (
+        f"the cursor of step 'long' as stored does not fit Retyped: {NO_INTEGER}; "
+        "stored: {customer: str, number: int}; expected: {customer: int, number: int}"
+    )
+    async with history.deployed(version(Added)) as durably:
+        await durably.retry(history.run_id)
+        run = await history.live(durably)
+    assert run.output == {"number": 5, "customer": "secret", "priority": 3}
 
 
 async def test_a_job_may_catch_it_and_go_another_way(history: History) -> None:

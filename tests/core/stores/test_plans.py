@@ -83,10 +83,9 @@ async def test_no_statement_walks_through_a_table(stage: Stage, topic: str, name
         "earliest_timer": "SCAN durably_runs USING COVERING INDEX durably_runs_timed",
         "find_headless_keys": "SCAN durably_runs USING INDEX durably_runs_key_queue",
         "has_versions": "SCAN sqlite_schema",
-        # One run's own waits and signals, or what waits for one key or one child.
+        # One run's own waits; of two signals the older.
         "waits_of_run": "USE TEMP B-TREE FOR ORDER BY",
         "find_signal": "USE TEMP B-TREE FOR ORDER BY",
-        "waiting_for_key": "USE TEMP B-TREE FOR ORDER BY",
         # Every half minute, through the children that have not ended.
         "orphans": "SCAN child USING INDEX durably_runs_unfinished_child",
     }
@@ -338,15 +337,65 @@ async def test_no_crowd_of_waits_slows_waiting_and_waking(stage: Stage, crowd: s
     assert full <= empty * 1.5 + 5, (empty, full)
 
 
+@pytest.mark.parametrize("address", ["its id", "a key"])
+async def test_a_backlog_of_signals_costs_a_wait_no_more_than_one(stage: Stage, address: str) -> None:
+    await stage.trigger("it")
+    lease = (await stage.take()).lease
+    turn = 0
+
+    async def take_one() -> None:
+        nonlocal turn
+        turn += 1
+        # A mailbox: each wait takes the oldest signal of its name.
+        await stage.sql("DELETE FROM durably_steps")
+        wait = Wait(step=replace(stage.step("go", "running"), kind="signal", signal_key="k"))
+        [settled] = (await stage.store.settle(lease, [wait], Notes())).steps
+        assert settled.result_json == str(turn)
+
+    values = "(SELECT seq FROM durably_runs), NULL" if address == "its id" else "NULL, 'k'"
+    signals = (
+        "WITH RECURSIVE n (i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
+        "INSERT INTO durably_signals (id, name, run_seq, key, sent_at, payload) "
+        f"SELECT 'signal-' || i, 'go', {values}, i, i FROM n"
+    )
+    await stage.sql(signals.format(first=1, last=2))
+    await take_one()
+    short = await cost(stage, take_one)
+    await stage.sql(signals.format(first=3, last=BULK))
+    assert await cost(stage, take_one) <= short * 1.5 + 5
+
+
+async def test_of_many_runs_that_wait_for_one_key_the_oldest_is_found_at_once(stage: Stage) -> None:
+    turn = 0
+
+    async def send() -> None:
+        nonlocal turn
+        turn += 1
+        signal = NewSignal(id=f"s-{turn}", name="go", payload_json="1", key="k")
+        assert await stage.store.send_signal(signal) == "sent"
+        assert await stage.status(f"bulk-{turn}") == "pending"
+
+    waits = (
+        "INSERT INTO durably_steps (run_seq, position, attempt, sequence, name, status, kind, started_at, "
+        "signal_key) SELECT seq, 1, 1, 1, 'go', 'running', 'signal', seq, 'k' FROM durably_runs WHERE seq "
+    )
+    await fill(stage, ", lease_generation", "'job', 'waiting', i, 0, 1.0, 0, 1.0, 1.0, '{}', '{}', 1")
+    await stage.sql(f"{waits} <= 2")
+    await send()
+    short = await cost(stage, send)
+    await stage.sql(f"{waits} > 2")
+    assert await cost(stage, send) <= short * 1.5 + 5
+
+
 @pytest.mark.parametrize(
     ("name", "index"),
     [
         ("waiting_for_key", "durably_steps_signal (name=? AND signal_key=?)"),
         ("waiting_for_child", "durably_steps_child (child_id=?)"),
-        ("find_signal", "durably_signals_of_run (run_seq=? AND name=?)"),
+        ("find_signal", "durably_signals_untaken (run_seq=? AND name=?)"),
         ("find_signal", "durably_signals_of_key (name=? AND key=?)"),
         ("ripe_waits", "durably_steps_1 (run_seq=?)"),
-        ("ripe_waits", "durably_signals_of_run (run_seq=? AND name=?)"),
+        ("ripe_waits", "durably_signals_untaken (run_seq=? AND name=?)"),
         ("ripe_waits", "durably_signals_of_key (name=? AND key=?)"),
         ("unfinished_children", "durably_runs_unfinished_child (parent_id=?)"),
         ("is_forgetting_due", "durably_signals_kept (sent_at<?)"),

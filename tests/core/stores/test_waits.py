@@ -275,6 +275,20 @@ async def test_a_look_that_changes_nothing_opens_no_transaction(stage: Stage) ->
     assert not [one for one in statements if one.startswith("BEGIN")]
 
 
+@pytest.mark.parametrize("order", ["id first", "key first"])
+async def test_of_signals_by_id_and_by_key_the_older_is_taken(stage: Stage, order: str) -> None:
+    lease = await running(stage)
+    both = [
+        NewSignal(id="by id", name="wait", payload_json='"id"', run_id="it"),
+        NewSignal(id="by key", name="wait", payload_json='"key"', key="k"),
+    ]
+    for signal in both if order == "id first" else reversed(both):
+        await stage.store.send_signal(signal)
+        stage.clock.advance(1)
+    (settled,) = (await stage.store.settle(lease, [wait(stage, "signal", key="k")], NOTHING)).steps
+    assert settled.result_json == f'"{order.partition(" ")[0]}"'
+
+
 async def test_the_ripe_waits_are_those_that_settling_ends(stage: Stage) -> None:
     lease = await running(stage)
     other = await running(stage, "other")
@@ -324,6 +338,7 @@ async def test_a_body_that_was_begun_gives_way_to_a_wait_of_its_name(
 ) -> None:
     lease = await running(stage)
     await stage.store.note(lease, Notes(started=[stage.step("wait", "running")]))
+    await stage.sql("UPDATE durably_steps SET cursor = '7', cursor_at_crash = '5'")
     wanted = wait(stage, kind, wake_in=60, key="k", child="child" if kind in {"child", "spawn"} else None)
     if verb == "settle":
         (settled,) = (await stage.store.settle(lease, [wanted], NOTHING)).steps
@@ -333,6 +348,7 @@ async def test_a_body_that_was_begun_gives_way_to_a_wait_of_its_name(
     [found] = await stage.store.list_steps("it", after=0)
     assert (found.kind, found.signal_key, found.child_id) == (kind, "k", wanted.step.child_id)
     assert found.status == ("completed" if kind == "spawn" else "running")
+    assert await stage.sql("SELECT cursor, cursor_at_crash FROM durably_steps") == [(None, None)]
 
 
 @pytest.mark.parametrize("first", ["sleep", "signal", "child"])

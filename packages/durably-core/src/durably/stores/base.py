@@ -334,8 +334,9 @@ class Store(Watched, Protocol):
     async def settle(self, lease: Lease, waits: Sequence[Wait], notes: Notes, /) -> Settled:
         """Begin waits that have not begun, end those whose time has come; one transaction.
 
-        A wait that began before keeps its first deadline. Ending one is a checkpoint. Opens no
-        transaction when there is nothing to begin, to end or to note.
+        A wait that began before keeps its first deadline; a body that began under its name gives way
+        to it. Ending one is a checkpoint. Opens no transaction when there is nothing to begin, to end
+        or to note.
 
         Raises:
             ConflictError: A child asks for a concurrency key that one of its ancestors keeps.

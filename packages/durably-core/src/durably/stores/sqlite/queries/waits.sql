@@ -18,7 +18,8 @@ ON CONFLICT (run_seq, name) DO UPDATE SET
   wake_at = excluded.wake_at,
   signal_key = excluded.signal_key,
   child_id = excluded.child_id,
-  cursor = NULL
+  cursor = NULL,
+  cursor_at_crash = NULL
 WHERE durably_steps.status = 'running' AND durably_steps.kind IN ('run', 'map')
   AND excluded.kind NOT IN ('run', 'map');
 
@@ -64,11 +65,17 @@ WHERE run_seq = :seq AND name = :name AND status = 'running';
 -- :name find_signal
 -- The oldest that fits. One sent after the wait's end is too late, even if nobody has looked yet.
 SELECT id, payload FROM (
-  SELECT id, payload, sent_at, rowid AS place FROM durably_signals
-  WHERE run_seq = :seq AND name = :name AND consumed_at IS NULL
+  SELECT * FROM (
+    SELECT id, payload, sent_at, rowid AS place FROM durably_signals INDEXED BY durably_signals_untaken
+    WHERE run_seq = :seq AND run_seq IS NOT NULL AND name = :name AND consumed_at IS NULL
+    ORDER BY sent_at, rowid LIMIT 1
+  )
   UNION ALL
-  SELECT id, payload, sent_at, rowid AS place FROM durably_signals
-  WHERE name = :name AND key = :key AND key IS NOT NULL AND consumed_at IS NULL
+  SELECT * FROM (
+    SELECT id, payload, sent_at, rowid AS place FROM durably_signals INDEXED BY durably_signals_of_key
+    WHERE name = :name AND key = :key AND key IS NOT NULL AND consumed_at IS NULL
+    ORDER BY sent_at, rowid LIMIT 1
+  )
 )
 WHERE :wake_at IS NULL OR sent_at <= :wake_at
 ORDER BY sent_at, place LIMIT 1;
