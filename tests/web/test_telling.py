@@ -137,7 +137,7 @@ def test_of_a_run_in_a_list_only_what_happened_since_is_told(
     run: Run, created: datetime, started: datetime | None, status: RunStatus, expected: list[str]
 ) -> None:
     progress = None if started is None else Progress(current=1, total=2)
-    seen = replace(run, created_at=created, started_at=started, progress=progress)
+    seen = replace(run, created_at=created, started_at=started, updated_at=AFTER, progress=progress)
     now = replace(seen, status=status)
     teller = RunsTeller(NOW)
     assert types(teller.tell(now)) == expected

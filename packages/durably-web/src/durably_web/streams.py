@@ -136,12 +136,12 @@ class Streams:
         else:
             change, _, moment = cursor.partition(".")
             since = EPOCH + int(moment) * MILLISECOND
-            updates = await caller.subscribe_runs(asked, limit=0, after=change)
+            updates = await caller.subscribe_runs(asked, after=change)
             id = None
 
         async def tell(outbox: Outbox) -> None:
             with self._hints(outbox, where):
-                await _tell_runs(outbox, RunsTeller(since), updates)
+                await _tell_runs(outbox, since, updates)
 
         return self._stream(tell, opening=ServerSentEvent(id=id, retry=AFTER_ACCIDENTS, sep="\n"))
 
@@ -257,12 +257,17 @@ async def _tell_run(outbox: Outbox, teller: RunTeller, updates: Subscription[Run
         await outbox.send(message)
 
 
-async def _tell_runs(outbox: Outbox, teller: RunsTeller, updates: Subscription[RunsUpdate]) -> None:
+async def _tell_runs(outbox: Outbox, since: datetime, updates: Subscription[RunsUpdate]) -> None:
+    teller = RunsTeller(since)
     async for update in updates:
-        if isinstance(update, RunsSnapshot):  # the client's id was of another database: go on from now
-            continue
-        events = [brief(event) for event in teller.tell(update.run)]
-        for message in _numbered(events, _id_of_list(update.cursor, update.run.updated_at)):
+        if isinstance(update, RunsSnapshot):
+            # The client's id is of a database that was replaced: go by its moment instead.
+            runs = [run for run in reversed(update.runs) if run.updated_at >= since]
+        else:
+            runs = [update.run]
+        events = [brief(event) for run in runs for event in teller.tell(run)]
+        moment = max((run.updated_at for run in runs), default=EPOCH)
+        for message in _numbered(events, _id_of_list(update.cursor, moment)):
             await outbox.send(message)
 
 
