@@ -1,8 +1,12 @@
 """What an open page is told: names, in whatever process it happens."""
 
 import asyncio
+import os
 import re
+import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -189,7 +193,7 @@ async def test_what_is_no_topic_is_refused(server: httpx2.AsyncClient, topics: s
 
 async def test_somebody_elses_runs_ring_for_nobody(durably: Durably) -> None:
     order = durably.jobs["approve-order"]
-    theirs = await order.trigger("A", labels={"org": "globex"})
+    theirs = await durably.jobs["anything"].trigger("A", labels={"org": "globex"})
     web = DurablyWeb(durably, auth=TENANTS)
     async with (
         serving(web) as url,
@@ -200,7 +204,8 @@ async def test_somebody_elses_runs_ring_for_nobody(durably: Durably) -> None:
         assert of_run(theirs.id, *EVERYTHING) < await page.next()
         await durably.cancel(theirs.id)
         ours = await order.trigger("B", labels={"org": "acme"})
-        heard = await page.until("dw-runs")
+        heard = await page.until("dw-job-approve-order")
+        assert "dw-job-anything" not in heard
         assert not heard & of_run(theirs.id, *EVERYTHING)
         assert page.id is not None
         assert theirs.id not in page.id
@@ -319,3 +324,56 @@ async def test_a_thousand_changes_are_few_messages(server: httpx2.AsyncClient, d
 def test_the_names_of_a_topic_are_plain_whatever_it_is_called() -> None:
     for name in doorbell.names_of('run:x"] , click[alert(1)'):
         assert re.fullmatch(r"dw-[\w-]+", name)
+
+
+SERVED = """
+import os
+from contextlib import asynccontextmanager
+
+from durably import Durably
+from durably_web import DurablyWeb, allow_local
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+durably = Durably(os.environ["DATABASE"], worker=False)
+
+@asynccontextmanager
+async def lifespan(app):
+    async with durably:
+        yield
+
+app = Starlette(routes=[Mount("/", DurablyWeb(durably, authenticate=allow_local))], lifespan=lifespan)
+"""
+
+
+async def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(tmp_path: Path) -> None:
+    (tmp_path / "board.py").write_text(SERVED, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "uvicorn", "board:app", "--port", port, "--log-level", "warning",
+        env={**os.environ, "PYTHONPATH": path, "DATABASE": f"sqlite:///{tmp_path}/board.db"},
+    )  # fmt: skip
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        assert (await client.get("/runs")).status_code == 200
+                        break
+                    except httpx2.ConnectError:
+                        await asyncio.sleep(0.05)
+            async with listening(client, "runs") as one, listening(client, "runs") as other:
+                for page in (one, other):
+                    await page.next()
+                told_at = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                await process.wait()
+                took = time.monotonic() - told_at
+        assert took < 2, f"it took {took:.1f} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
