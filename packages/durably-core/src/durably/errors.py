@@ -51,7 +51,7 @@ VERBS: "Mapping[StepKind, str]" = {
     "map": "step.map",
     "sleep": "step.sleep",
     "signal": "step.wait_for_signal",
-    "child": "step.invoke",
+    "child": "step.invoke or step.join",
     "spawn": "step.spawn",
 }
 """What job code writes to get a step of each kind."""
