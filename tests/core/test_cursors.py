@@ -22,7 +22,7 @@ from durably import (
     job,
 )
 from durably.journal import Journal
-from durably.stores.base import ClaimRequest, Notes, StepRecord
+from durably.stores.values import ClaimRequest, Notes, StepRecord
 from tests.core.test_keeper import store_of
 from tests.core.test_leases import Clocks
 from tests.core.test_waits import reach

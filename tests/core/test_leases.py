@@ -20,7 +20,7 @@ from durably import (
     StepContext,
     define_job,
 )
-from durably.stores.base import Answer, Lease, Notes
+from durably.stores.values import Answer, Lease, Notes
 
 
 class Clocks(RealEnvironment):

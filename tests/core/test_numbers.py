@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from durably import Durably, StepContext
 from durably.execution import Execution, current_execution
 from durably.journal import Journal, Page
-from durably.stores.base import Answer, Lease, NewSignal, Notes, StepRecord, Wait
+from durably.stores.values import Answer, Lease, NewSignal, Notes, StepRecord, Wait
 
 
 class Nothing(BaseModel):

@@ -28,9 +28,10 @@ from durably import (
     StoreUnavailableError,
     define_job,
 )
-from durably.stores.base import Notes, Store
+from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
 from durably.stores.sqlite.presence import Presence
+from durably.stores.values import Notes
 from tests.core.stores.stage import LEASE, HandClock, Stage
 
 

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from durably import Durably, RealEnvironment, RunFailedError, StepContext, StoreReadOnlyError
-from durably.stores.base import Lease, Store, Wait
 from durably.stores.sqlite import SqliteStore
+from durably.stores.values import Lease, Wait
 from tests.core.test_waits import Task
+
+if TYPE_CHECKING:
+    from durably.stores.base import Store
 
 
 @pytest.mark.parametrize("how", ["invoked", "spawned", "spawned side by side"])

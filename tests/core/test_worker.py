@@ -23,8 +23,9 @@ from durably import (
     define_job,
     job,
 )
-from durably.stores.base import Answer, ClaimRequest, Lease, Notes, Outcome, Store
+from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
+from durably.stores.values import Answer, ClaimRequest, Lease, Notes, Outcome
 
 
 class Task(BaseModel):

@@ -20,7 +20,6 @@ from durably import context, execution, executor, mapping, tenure
 from durably.codec import Codec
 from durably.errors import StepOutsideRunError, StoreError
 from durably.events import RunCompleted, StepCompleted, subject
-from durably.stores.base import Completed, Lease, Notes, StepRecord
 from durably.stores.sqlite import (
     SqliteStore,
     checkpoints,
@@ -32,6 +31,7 @@ from durably.stores.sqlite import (
     triggering,
     waits,
 )
+from durably.stores.values import Completed, Lease, Notes, StepRecord
 
 Apply = Callable[[pytest.MonkeyPatch], object]
 

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from durably import Durably, JobHandle, RealEnvironment
-from durably.stores.base import ClaimRequest
 from durably.stores.sqlite import SqliteStore
+from durably.stores.values import ClaimRequest
 from tests.benchmarks import crowds
 from tests.benchmarks.bench import Bench, Rounds, stopwatch
 from tests.benchmarks.engine import Endings, triggering

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from durably import Durably, Event, EventType, RunStarted, StepContext, StoreBusyError, WorkerError
 from durably.models import Progress, RunError
-from durably.stores.base import Answer, ClaimRequest, Failed, Lease, Notes
+from durably.stores.values import Answer, ClaimRequest, Failed, Lease, Notes
 
 BEAT = 0.02
 

@@ -10,7 +10,9 @@ from typing_extensions import Unpack, override
 from durably.environment import RealEnvironment
 from durably.filters import RunFilter
 from durably.models import Coalesce, LogEntry, Run, RunError, RunStatus, StepStatus
-from durably.stores.base import (
+from durably.stores.sqlite import SqliteStore
+from durably.stores.sqlite.session import Session, Values
+from durably.stores.values import (
     Answer,
     Claim,
     Claimed,
@@ -24,8 +26,6 @@ from durably.stores.base import (
     Outcome,
     StepRecord,
 )
-from durably.stores.sqlite import SqliteStore
-from durably.stores.sqlite.session import Session, Values
 
 LEASE = 30.0
 DONE = Completed(output_json='"done"')

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from durably.models import RunError
-from durably.stores.base import Failed, Lease, Notes, Reattempt, StepRecord
+from durably.stores.values import Failed, Lease, Notes, Reattempt, StepRecord
 from tests.core.stores.stage import BROKEN, LEASE, STATES, Stage, bring_to
 from tests.core.stores.test_guards import OWNER
 

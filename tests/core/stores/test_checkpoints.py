@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from durably.models import Progress, RunError, StepKind
-from durably.stores.base import Completed, Failed, Lease, Notes
+from durably.stores.values import Completed, Failed, Lease, Notes
 from tests.core.stores.stage import BROKEN, LEASE, Stage
 
 ERROR = RunError(type="mod.E", message="bad \udc80 \x00", traceback="tb", steps=("a", "b"))

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from durably.stores.base import Lease
 from durably.stores.sqlite.claims import LARGEST_PROMOTION
+from durably.stores.values import Lease
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import LEASE, Stage
 
@@ -99,7 +99,7 @@ async def test_claimers_of_several_processes_share_out_the_runs(another: OpenAno
 CLAIMER = """
 import asyncio, json, sys
 from durably.environment import RealEnvironment
-from durably.stores.base import ClaimRequest
+from durably.stores.values import ClaimRequest
 from durably.stores.sqlite import SqliteStore
 
 async def main(path, worker):
@@ -187,7 +187,7 @@ async def test_a_claim_with_nothing_to_do_opens_no_transaction(stage: Stage, lim
 
 async def test_a_resumed_run_comes_with_its_steps_in_order_and_its_last_sequence(stage: Stage) -> None:
     from durably.models import RunError
-    from durably.stores.base import Notes
+    from durably.stores.values import Notes
 
     await stage.trigger("it")
     lease = (await stage.take()).lease

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from durably.models import Coalesce
-from durably.stores.base import ClaimRequest
+from durably.stores.values import ClaimRequest
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import BROKEN, LEASE, STATES, Stage, bring_to
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from durably.stores.base import Lease, Notes
 from durably.stores.sqlite.crashes import Record
+from durably.stores.values import Lease, Notes
 from tests.core.stores.stage import LEASE, Stage
 
 ALONE = 5

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from durably.models import RunError
-from durably.stores.base import Failed, Lease, Notes, Reattempt, StepRecord, Wait
+from durably.stores.values import Failed, Lease, Notes, Reattempt, StepRecord, Wait
 from tests.core.stores.stage import LEASE, STATES, Stage, bring_to
 from tests.core.stores.test_attempts import failed
 from tests.core.stores.test_guards import OWNER

@@ -10,7 +10,7 @@ import pytest
 from durably.codec import codec_for
 from durably.errors import StoreError
 from durably.models import FailedRun, Run, RunError
-from durably.stores.base import Completed, Failed, Reattempt
+from durably.stores.values import Completed, Failed, Reattempt
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import BROKEN, LEASE, HandClock, Stage
 

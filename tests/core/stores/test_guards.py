@@ -6,7 +6,7 @@ The table is the promise; a line that changes here changes what users can rely o
 import pytest
 
 from durably.models import RunStatus
-from durably.stores.base import Answer, Notes
+from durably.stores.values import Answer, Notes
 from tests.core.stores.stage import BROKEN, LEASE, STATES, Stage, bring_to
 
 # What the last owner of a run hears when it writes.

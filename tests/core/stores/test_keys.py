@@ -2,7 +2,7 @@
 
 import asyncio
 
-from durably.stores.base import Lease
+from durably.stores.values import Lease
 from tests.core.stores.stage import BROKEN, LEASE, Stage
 
 

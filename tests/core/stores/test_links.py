@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from durably.models import Progress, RunError
-from durably.stores.base import LINKS_KEPT, Continued, Lease, NewRun, NewSignal, Notes, Reattempt, Wait
 from durably.stores.sqlite.links import SECONDS_OF_DOUBT
+from durably.stores.values import LINKS_KEPT, Continued, Lease, NewRun, NewSignal, Notes, Reattempt, Wait
 from tests.core.stores.stage import LEASE, STATES, Stage, bring_to
 from tests.core.stores.test_attempts import failed
 from tests.core.stores.test_guards import OWNER

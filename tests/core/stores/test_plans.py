@@ -12,9 +12,9 @@ import pytest
 
 from durably.filters import RunFilter
 from durably.models import StepKind
-from durably.stores.base import Lease, NewSignal, Notes, Wait
 from durably.stores.sqlite.listing import compose_changes, compose_count, compose_endings, compose_list
 from durably.stores.sqlite.queries import load
+from durably.stores.values import Lease, NewSignal, Notes, Wait
 from tests.core.stores.stage import LEASE, Stage
 
 TOPICS = (

@@ -18,7 +18,7 @@ from tests.core.stores.stage import LEASE, Stage
 WORKER = """
 import asyncio, os, sys
 from durably.environment import RealEnvironment
-from durably.stores.base import ClaimRequest, NewWorker
+from durably.stores.values import ClaimRequest, NewWorker
 from durably.stores.sqlite import SqliteStore
 
 async def main(path, worker, host):

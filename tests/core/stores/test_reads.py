@@ -7,8 +7,8 @@ import pytest
 
 from durably.filters import RunFilter
 from durably.models import RunStatus
-from durably.stores.base import Notes
 from durably.stores.sqlite.listing import MOST_ARMS
+from durably.stores.values import Notes
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import BROKEN, Stage
 

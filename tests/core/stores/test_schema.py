@@ -168,7 +168,7 @@ def test_without_a_log_the_disk_is_waited_for_longer(durability: Durability, jou
 
 
 async def test_no_row_outlives_its_run(stage: Stage) -> None:
-    from durably.stores.base import Notes
+    from durably.stores.values import Notes
 
     await stage.trigger("it", labels={"a": "b"})
     lease = (await stage.take()).lease

@@ -1,7 +1,7 @@
 """What people do to runs: cancel, retry, delete, purge; and doing it twice."""
 
 from durably.models import RunError
-from durably.stores.base import Failed, Notes
+from durably.stores.values import Failed, Notes
 from tests.core.stores.stage import BROKEN, Stage, bring_to
 
 

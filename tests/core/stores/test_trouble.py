@@ -305,7 +305,7 @@ def test_a_loop_that_is_closed_under_it_does_not_disturb_the_threads(
 FORGETFUL = """
 import asyncio, sys
 from durably.environment import RealEnvironment
-from durably.stores.base import NewRun, NewWorker
+from durably.stores.values import NewRun, NewWorker
 from durably.stores.sqlite import SqliteStore
 
 async def main(path):

@@ -6,7 +6,7 @@ import pytest
 
 from durably.errors import ConflictError, ValidationError
 from durably.models import StepKind
-from durably.stores.base import Lease, NewRun, NewSignal, Notes, StepRecord, Wait
+from durably.stores.values import Lease, NewRun, NewSignal, Notes, StepRecord, Wait
 from tests.core.stores.stage import BROKEN, DONE, STATES, Stage, bring_to
 from tests.core.stores.test_guards import OWNER
 

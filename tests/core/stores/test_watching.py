@@ -25,9 +25,9 @@ from durably.explain import (
 )
 from durably.filters import RunFilter
 from durably.models import LogEntry, Step
-from durably.stores.base import Notes
 from durably.stores.sqlite import watching
 from durably.stores.sqlite.reads import list_logs
+from durably.stores.values import Notes
 from durably.stores.watching import Seen, Tail
 from tests.core.stores.conftest import OpenAnother
 from tests.core.stores.stage import BROKEN, LEASE, STATES, HandClock, Stage, bring_to

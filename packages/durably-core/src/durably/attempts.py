@@ -14,7 +14,7 @@ from durably.failures import describe
 from durably.models import StepKind
 from durably.policies import Policy
 from durably.retries import wait_before_next
-from durably.stores.base import StepRecord
+from durably.stores.values import StepRecord
 from durably.tenure import Engine
 from durably.waiting import Waiting
 

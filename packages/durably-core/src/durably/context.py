@@ -28,7 +28,7 @@ from durably.options import (
 )
 from durably.policies import Policy
 from durably.steps import Invocable, StepContext, StepLog, outside_a_step
-from durably.stores.base import NewRun, StepRecord
+from durably.stores.values import NewRun, StepRecord
 from durably.tenure import Engine
 from durably.waiting import Waiting
 from durably.wishes import Wish, input_text, new_run

@@ -21,7 +21,7 @@ from durably.errors import (
 from durably.events import StepReplayed
 from durably.journal import Page
 from durably.models import RunError, StepKind, StepStatus
-from durably.stores.base import Answer, Claim, Notes, StepRecord, Wait
+from durably.stores.values import Answer, Claim, Notes, StepRecord, Wait
 from durably.tenure import Engine, Tenure
 
 

@@ -24,7 +24,7 @@ from durably.failures import describe
 from durably.jobs import AnyJob
 from durably.lifecycle import Ending, verdict
 from durably.retries import wait_before_next
-from durably.stores.base import Answer, Completed, Continued, Failed, Outcome, Reattempt
+from durably.stores.values import Answer, Completed, Continued, Failed, Outcome, Reattempt
 from durably.tenure import Engine
 
 LONGEST_HOLD = 3600.0

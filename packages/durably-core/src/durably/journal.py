@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from durably.models import LogEntry, Progress
-from durably.stores.base import Notes, StepRecord
+from durably.stores.values import Notes, StepRecord
 
 Entry: TypeAlias = LogEntry | Progress
 

@@ -40,7 +40,8 @@ from durably.jobs import JobDefinition, Registry
 from durably.lifecycle import TRANSITIONS
 from durably.models import Progress, Run, RunStatus, Seconds
 from durably.options import Limits, Trigger, check_signal, seconds
-from durably.stores.base import NewRun, NewSignal, Store, Transition
+from durably.stores.base import Store
+from durably.stores.values import NewRun, NewSignal, Transition
 from durably.stores.watching import Seen
 from durably.waiters import Waiters
 from durably.wishes import Wish, new_run

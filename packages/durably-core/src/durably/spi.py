@@ -6,7 +6,10 @@ real engine. These names may change with a minor release; the release notes then
 
 from durably.environment import Environment, Lane, RealEnvironment, ThreadPool, Ticker
 from durably.filters import RunFilter
-from durably.stores.base import (
+from durably.stores.base import Store
+from durably.stores.sqlite import SqliteStore
+from durably.stores.sqlite.connection import Connector
+from durably.stores.values import (
     Answer,
     Claim,
     Claimed,
@@ -25,12 +28,9 @@ from durably.stores.base import (
     Receipt,
     Settled,
     StepRecord,
-    Store,
     Transition,
     Wait,
 )
-from durably.stores.sqlite import SqliteStore
-from durably.stores.sqlite.connection import Connector
 from durably.stores.watching import Facts, Seen, Survey, Tail
 
 __all__ = [

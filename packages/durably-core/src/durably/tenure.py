@@ -25,8 +25,9 @@ from durably.lifecycle import Interruption
 from durably.models import Progress, Run, RunError
 from durably.options import Limits
 from durably.resources import Resources
-from durably.stores.base import Answer, Claim, Lease, Notes, StepRecord, Store
+from durably.stores.base import Store
 from durably.stores.follow_ups import follow_up_id
+from durably.stores.values import Answer, Claim, Lease, Notes, StepRecord
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from durably.execution import Execution
-from durably.stores.base import NewRun, StepRecord, Wait
+from durably.stores.values import NewRun, StepRecord, Wait
 from durably.tenure import Engine
 
 SHORT = 1.0

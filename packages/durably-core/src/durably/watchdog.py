@@ -26,7 +26,7 @@ from durably.tenure import Engine
 
 if TYPE_CHECKING:
     from durably.environment import Ticker
-    from durably.stores.base import Answer
+    from durably.stores.values import Answer
 
 TICKS_IN_A_LEASE = 6
 FRAMES_SHOWN = 6

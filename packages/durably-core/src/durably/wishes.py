@@ -6,7 +6,7 @@ from typing import TypeVar
 from durably.errors import NotStorableError, ValidationError
 from durably.options import Limits, Trigger
 from durably.steps import Invocable
-from durably.stores.base import NewRun
+from durably.stores.values import NewRun
 
 SHARED_SCOPE = "*"
 

@@ -16,7 +16,8 @@ from durably.keeper import Keeper
 from durably.models import Run
 from durably.options import WorkerOptions
 from durably.resources import Resources
-from durably.stores.base import Claim, ClaimRequest, NewWorker, Store
+from durably.stores.base import Store
+from durably.stores.values import Claim, ClaimRequest, NewWorker
 from durably.tenure import Engine
 from durably.watchdog import Watchdog
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from uuid import UUID, uuid5
 
 from durably.models import Run
-from durably.stores.base import NewRun
+from durably.stores.values import NewRun
 
 FOLLOW_UPS = UUID("433200e9-c6ba-4275-b8d8-bf08ed99c67d")
 """The namespace of their ids."""

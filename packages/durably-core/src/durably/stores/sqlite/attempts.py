@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from durably.stores.base import Answer, Lease, Notes, Reattempt, StepRecord
 from durably.stores.sqlite.checkpoints import standing, write_notes
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import error_text
 from durably.stores.sqlite.session import Session, Value
 from durably.stores.sqlite.transitions import send_back
+from durably.stores.values import Answer, Lease, Notes, Reattempt, StepRecord
 
 SQL = load("attempts")
 

@@ -2,7 +2,6 @@
 
 from durably.failures import plain_text
 from durably.models import RunError
-from durably.stores.base import Answer, Completed, Failed, Lease, Notes, StepRecord
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import run_at
@@ -10,6 +9,7 @@ from durably.stores.sqlite.rows import error_text, json_text
 from durably.stores.sqlite.session import Session, Value
 from durably.stores.sqlite.triggering import follow_failure
 from durably.stores.sqlite.waits import child_ended
+from durably.stores.values import Answer, Completed, Failed, Lease, Notes, StepRecord
 
 SQL = load("checkpoints")
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from durably.models import Run
-from durably.stores.base import Claim, Claimed, ClaimRequest, Lease
 from durably.stores.sqlite.attempts import failures_of
 from durably.stores.sqlite.crashes import DEATHS_OF_A_SUSPECT, take_over
 from durably.stores.sqlite.freeing import hand_back
@@ -14,6 +13,7 @@ from durably.stores.sqlite.reads import run_at
 from durably.stores.sqlite.rows import to_step_record
 from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.waits import end_what_can_end
+from durably.stores.values import Claim, Claimed, ClaimRequest, Lease
 
 SQL = load("claims")
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from durably.stores.base import Answer, Lease
 from durably.stores.sqlite.checkpoints import standing
 from durably.stores.sqlite.crashes import give_back
 from durably.stores.sqlite.freeing import hand_back
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.session import Session, Value
+from durably.stores.values import Answer, Lease
 
 SQL = load("leases")
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from durably.models import Link
-from durably.stores.base import LINKS_KEPT, Answer, Continued, Lease, Notes
 from durably.stores.sqlite.checkpoints import standing, write_notes
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import to_link
 from durably.stores.sqlite.session import Session, Value
+from durably.stores.values import LINKS_KEPT, Answer, Continued, Lease, Notes
 
 SQL = load("links")
 

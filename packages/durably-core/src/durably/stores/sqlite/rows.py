@@ -16,7 +16,7 @@ from durably.models import (
     StepAttempt,
     WorkerInfo,
 )
-from durably.stores.base import StepRecord
+from durably.stores.values import StepRecord
 
 SHARED_SCOPE = "*"
 """The scope of a key that spans jobs; otherwise it is the job's name."""

@@ -11,26 +11,7 @@ from durably.environment import Environment
 from durably.filters import RunFilter
 from durably.models import Durability, Link, LogEntry, Run, Step, WorkerInfo
 from durably.statistics import JobStatistics
-from durably.stores.base import (
-    Answer,
-    Claimed,
-    ClaimRequest,
-    Continued,
-    Enqueued,
-    Lease,
-    NewRun,
-    NewSignal,
-    NewWorker,
-    Notes,
-    Outcome,
-    Reattempt,
-    Receipt,
-    Settled,
-    StepRecord,
-    Store,
-    Transition,
-    Wait,
-)
+from durably.stores.base import Store
 from durably.stores.sqlite import (
     attempts,
     checkpoints,
@@ -48,6 +29,25 @@ from durably.stores.sqlite import (
 )
 from durably.stores.sqlite.connection import Connector
 from durably.stores.sqlite.database import Database
+from durably.stores.values import (
+    Answer,
+    Claimed,
+    ClaimRequest,
+    Continued,
+    Enqueued,
+    Lease,
+    NewRun,
+    NewSignal,
+    NewWorker,
+    Notes,
+    Outcome,
+    Reattempt,
+    Receipt,
+    Settled,
+    StepRecord,
+    Transition,
+    Wait,
+)
 from durably.stores.watching import Facts, Seen, Survey, Tail
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from durably.errors import ConflictError, ValidationError
 from durably.models import TERMINAL_STATUSES
-from durably.stores.base import Answer, Lease, Notes, Settled, StepRecord, Wait
 from durably.stores.sqlite.checkpoints import standing, write_notes
 from durably.stores.sqlite.freeing import hand_back
 from durably.stores.sqlite.keys import key_of, settle_key
@@ -13,6 +12,7 @@ from durably.stores.sqlite.rows import to_step_record
 from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.triggering import enqueue
 from durably.stores.sqlite.waits import end, is_over
+from durably.stores.values import Answer, Lease, Notes, Settled, StepRecord, Wait
 
 SQL = load("waits")
 

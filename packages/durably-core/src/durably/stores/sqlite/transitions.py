@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from durably.stores.base import Transition
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import get_run
 from durably.stores.sqlite.session import Session, Value
 from durably.stores.sqlite.waits import await_again, child_ended
+from durably.stores.values import Transition
 
 SQL = load("transitions")
 

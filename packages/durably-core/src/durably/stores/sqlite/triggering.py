@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import cast
 
 from durably.models import Run
-from durably.stores.base import Enqueued, NewRun
 from durably.stores.follow_ups import follow_up
 from durably.stores.sqlite.keys import Key, settle_key
 from durably.stores.sqlite.queries import load
@@ -15,6 +14,7 @@ from durably.stores.sqlite.reads import get_run, run_at
 from durably.stores.sqlite.rows import SHARED_SCOPE, instant, json_text, maybe_instant, to_run
 from durably.stores.sqlite.session import Session
 from durably.stores.sqlite.transitions import cancel
+from durably.stores.values import Enqueued, NewRun
 
 SQL = load("triggering")
 

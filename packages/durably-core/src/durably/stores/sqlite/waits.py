@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from durably.models import RunError
-from durably.stores.base import NewSignal, Receipt, StepRecord
 from durably.stores.sqlite.freeing import hand_back
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import error_text, to_error, to_step_record
 from durably.stores.sqlite.session import Session
+from durably.stores.values import NewSignal, Receipt, StepRecord
 
 SQL = load("waits")
 

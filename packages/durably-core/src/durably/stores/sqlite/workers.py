@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from durably.models import Run
-from durably.stores.base import Claimed, NewWorker
 from durably.stores.sqlite.crashes import take_over
 from durably.stores.sqlite.keys import headless_keys, settle_key
 from durably.stores.sqlite.presence import Presence
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.session import Session
+from durably.stores.values import Claimed, NewWorker
 
 SQL = load("workers")
 
