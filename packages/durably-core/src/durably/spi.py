@@ -4,6 +4,7 @@ A store is anything that keeps `Store`'s promises; a simulation is an `Environme
 real engine. These names may change with a minor release; the release notes then say how.
 """
 
+from durably.codec import Codec, codec_for
 from durably.environment import Environment, Lane, RealEnvironment, ThreadPool, Ticker
 from durably.filters import RunFilter
 from durably.stores.base import Store
@@ -38,6 +39,7 @@ __all__ = [
     "Claim",
     "ClaimRequest",
     "Claimed",
+    "Codec",
     "Completed",
     "Connector",
     "Continued",
@@ -67,4 +69,5 @@ __all__ = [
     "Ticker",
     "Transition",
     "Wait",
+    "codec_for",
 ]

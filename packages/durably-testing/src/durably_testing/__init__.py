@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from durably_testing.processes import die
     from durably_testing.reachability import reached, sometimes
     from durably_testing.simulation import Scene, SimulatedRun, simulate
-    from durably_testing.strategies import crash_plans, inputs_for
+    from durably_testing.strategies import crash_plans, inputs_for, json_values, schedules
     from durably_testing.survival import survives_crashes
     from durably_testing.virtual import VirtualDurably
     from durably_testing.warden import KillLoopError
@@ -57,8 +57,10 @@ __all__ = [
     "die",
     "inputs_for",
     "invariant_triggers",
+    "json_values",
     "note_effect",
     "reached",
+    "schedules",
     "simulate",
     "sometimes",
     "survives_crashes",
@@ -86,7 +88,7 @@ _MODULES = {
     "processes": ["die"],
     "reachability": ["reached", "sometimes"],
     "simulation": ["Scene", "SimulatedRun", "simulate"],
-    "strategies": ["crash_plans", "inputs_for"],
+    "strategies": ["crash_plans", "inputs_for", "json_values", "schedules"],
     "survival": ["survives_crashes"],
     "virtual": ["VirtualDurably"],
     "warden": ["KillLoopError"],
