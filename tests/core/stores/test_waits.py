@@ -6,7 +6,7 @@ import pytest
 
 from durably.errors import ConflictError, ValidationError
 from durably.models import StepKind
-from durably.stores.values import Lease, NewRun, NewSignal, Notes, StepRecord, Wait
+from durably.stores.values import Lease, NewRun, NewSignal, Notes, Reattempt, StepRecord, Wait
 from tests.core.stores.stage import BROKEN, DONE, STATES, Stage, bring_to
 from tests.core.stores.test_guards import OWNER
 
@@ -37,6 +37,10 @@ def wait(
             parent_id="it",
         )
     return Wait(step=step, child=new)
+
+
+def child_of(stage: Stage, parent: str) -> NewRun:
+    return replace(stage.new("grandkid"), parent_id=parent)
 
 
 async def step_of(stage: Stage, name: str = "wait", run: str = "it") -> StepRecord:
@@ -260,6 +264,58 @@ async def test_a_retry_waits_for_the_failed_child_again_and_retries_it(stage: St
     assert [await stage.status(id) for id in ("it", "kid")] == ["pending", "pending"]
     step = await step_of(stage, "bad")
     assert (step.status, step.error) == ("running", None)
+
+
+async def test_a_job_that_begins_again_retries_the_child_that_failed_it(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", "bad", child="kid")], NOTHING)
+    await stage.finish((await stage.take()).lease, BROKEN)
+    again = Reattempt(error=BROKEN.error, attempt=1, delay=0)
+    await stage.finish((await stage.take()).lease, again)
+    assert [await stage.status(id) for id in ("it", "kid")] == ["pending", "pending"]
+
+
+async def test_a_job_that_begins_again_does_not_revive_a_child_that_a_person_cancelled(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", "bad", child="kid")], NOTHING)
+    await stage.store.cancel("kid", token="t")
+    again = Reattempt(error=BROKEN.error, attempt=1, delay=0)
+    assert await stage.finish((await stage.take()).lease, again) == "applied"
+    assert [await stage.status(id) for id in ("it", "kid")] == ["pending", "cancelled"]
+    # So the job's next attempt meets the same end of it.
+    assert [(step.name, step.status) for step in (await stage.take()).steps] == [("bad", "failed")]
+
+
+async def test_a_retry_of_a_cancelled_run_takes_the_child_along_that_was_cancelled_with_it(
+    stage: Stage,
+) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", child="kid")], NOTHING)
+    kid = (await stage.take()).lease
+    grandchild = replace(wait(stage, "child", child="grandkid"), child=child_of(stage, "kid"))
+    await stage.store.suspend(kid, [grandchild], NOTHING)
+    for id in ("it", "kid", "grandkid"):
+        await stage.store.cancel(id, token="c")
+    assert (await stage.store.retry("it", token="r")).applied
+    assert [await stage.status(id) for id in ("it", "kid", "grandkid")] == ["pending"] * 3
+    # The same call again touches nothing.
+    await stage.store.cancel("grandkid", token="d")
+    assert (await stage.store.retry("it", token="r")).applied
+    assert await stage.status("grandkid") == "cancelled"
+
+
+async def test_a_retry_begins_a_child_that_was_deleted_anew(stage: Stage) -> None:
+    lease = await running(stage)
+    await stage.store.suspend(lease, [wait(stage, "child", "bad", child="kid")], NOTHING)
+    await stage.finish((await stage.take()).lease, BROKEN)
+    await stage.finish((await stage.take()).lease, BROKEN)
+    await stage.store.delete("kid", token="d")
+    await stage.store.retry("it", token="t")
+    claim = await stage.take()
+    assert claim.steps == []
+    settled = await stage.store.settle(claim.lease, [wait(stage, "child", "bad", child="kid")], NOTHING)
+    assert [step.status for step in settled.steps] == ["running"]
+    assert await stage.status("kid") == "pending"
 
 
 async def test_a_look_that_changes_nothing_opens_no_transaction(stage: Stage) -> None:

@@ -73,6 +73,9 @@ def reattempt(session: Session, lease: Lease, outcome: Reattempt, notes: Notes) 
             "change": session.next_change(),
         },
     )
-    send_back(session, row["seq"], outcome.error.steps, f"{lease.run_id}/{lease.generation}")
+    # What a person cancelled stays cancelled.
+    send_back(
+        session, row["seq"], outcome.error.steps, f"{lease.run_id}/{lease.generation}", revived=("failed",)
+    )
     settle_key(session, key_of(row))
     return "applied"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from durably.models import RunStatus
 from durably.stores.sqlite.keys import key_of, settle_key
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import get_run
@@ -10,6 +11,9 @@ from durably.stores.sqlite.waits import await_again, child_ended
 from durably.stores.values import Transition
 
 SQL = load("transitions")
+
+UNHAPPY: tuple[RunStatus, ...] = ("failed", "cancelled")
+"""What a person may send back."""
 
 
 def cancel(session: Session, run_id: str, token: str) -> Transition:
@@ -26,31 +30,38 @@ def cancel(session: Session, run_id: str, token: str) -> Transition:
 def retry(session: Session, run_id: str, token: str) -> Transition:
     """failed or cancelled → pending, without the steps whose failure ended the run.
 
-    A child whose failure ended it is retried in its place.
+    A child whose failure ended it is retried in its place, and so is one that was cancelled with it.
     """
+    return _retry(session, run_id, token, UNHAPPY)
+
+
+def _retry(session: Session, run_id: str, token: str, revived: Sequence[RunStatus]) -> Transition:
     before = get_run(session, run_id)
     if before is None or _was_applied(session, run_id, token):
         return Transition(applied=before is not None, run=before)
     row = session.row(SQL["retry_run"], _values(session, run_id, token))
     if row is not None:
-        send_back(session, row["seq"], before.error.steps if before.error else (), token)
+        failed = before.error.steps if before.error else ()
+        send_back(session, row["seq"], failed, token, revived=revived)
         settle_key(session, key_of(row))
     return Transition(applied=row is not None, run=get_run(session, run_id))
 
 
-def send_back(session: Session, seq: int, failed: Sequence[str], token: str) -> None:
+def send_back(
+    session: Session, seq: int, failed: Sequence[str], token: str, *, revived: Sequence[RunStatus]
+) -> None:
     """Drop the failures of these steps, and let every unfinished one begin its attempts anew.
 
-    A step with a cursor keeps that. A failed child is retried, in its place.
+    A step with a cursor keeps that. A child that is waited for, and has ended so, is retried in its place.
     """
     for name in failed:
-        child_id = await_again(session, seq, name)
-        if child_id is None:
+        if not await_again(session, seq, name):
             session.run(SQL["keep_failure"], {"seq": seq, "name": name})
             session.run(SQL["put_back"], {"seq": seq, "name": name})
             session.run(SQL["drop_failure"], {"seq": seq, "name": name})
-        else:
-            retry(session, child_id, token)
+    for child in session.rows(SQL["ended_children"], {"seq": seq}):
+        if child["status"] in revived:
+            _retry(session, child["id"], token, revived)
     session.run(SQL["begin_anew"], {"seq": seq})
     session.run(SQL["due_at_once"], {"seq": seq})
 

@@ -83,14 +83,9 @@ def child_ended(session: Session, child_id: str) -> None:
         _wake(session, row)
 
 
-def await_again(session: Session, seq: int, name: str) -> str | None:
-    """Put a wait for a failed child back, for a retry; answers the child's id."""
-    row = session.row(SQL["step_kind"], {"seq": seq, "name": name})
-    if row is None or row["kind"] != "child":
-        return None
-    session.run(SQL["await_child_again"], {"seq": seq, "name": name})
-    child_id: str = row["child_id"]
-    return child_id
+def await_again(session: Session, seq: int, name: str) -> bool:
+    """Put a wait for a child back, for a retry; answers whether it is one, and the child still there."""
+    return session.run(SQL["await_child_again"], {"seq": seq, "name": name}) > 0
 
 
 def unfinished_children(session: Session, run_id: str, limit: int) -> Sequence[str]:

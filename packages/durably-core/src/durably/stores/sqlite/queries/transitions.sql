@@ -63,6 +63,13 @@ UPDATE durably_attempts SET is_past = 1 WHERE run_seq = :seq AND is_past = 0;
 UPDATE durably_steps SET wake_at = NULL
 WHERE run_seq = :seq AND status = 'running' AND kind = 'run' AND wake_at IS NOT NULL;
 
+-- :name ended_children
+-- Those that are waited for.
+SELECT child.id, child.status
+FROM durably_steps AS step CROSS JOIN durably_runs AS child ON child.id = step.child_id
+WHERE step.run_seq = :seq AND step.kind = 'child' AND step.status = 'running'
+  AND child.status IN ('failed', 'cancelled');
+
 -- :name delete_run
 -- Not while a cancelled body still keeps the key: the next holder would execute beside it.
 DELETE FROM durably_runs

@@ -147,7 +147,5 @@ DELETE FROM durably_signals WHERE id IN (
 
 -- :name await_child_again
 UPDATE durably_steps SET status = 'running', completed_at = NULL, error = NULL, result = NULL
-WHERE run_seq = :seq AND name = :name AND kind = 'child';
-
--- :name step_kind
-SELECT kind, child_id FROM durably_steps WHERE run_seq = :seq AND name = :name;
+WHERE run_seq = :seq AND name = :name AND kind = 'child'
+  AND EXISTS (SELECT 1 FROM durably_runs WHERE id = child_id);
