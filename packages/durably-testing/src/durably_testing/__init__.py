@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from durably_testing.faults import Fault, Kind, Moment, Plan
     from durably_testing.faulty import FaultyStore, How
     from durably_testing.killing import KillLoop
+    from durably_testing.machine import DurableMachine, Wish
     from durably_testing.oracle import invariant_triggers, violations
     from durably_testing.processes import die
     from durably_testing.reachability import reached, sometimes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Doing",
+    "DurableMachine",
     "EffectLedger",
     "Failure",
     "Fault",
@@ -52,6 +54,7 @@ __all__ = [
     "Span",
     "VirtualClock",
     "VirtualDurably",
+    "Wish",
     "crash_at_every_step",
     "crash_plans",
     "die",
@@ -84,6 +87,7 @@ _MODULES = {
     "faults": ["Fault", "Kind", "Moment", "Plan"],
     "faulty": ["FaultyStore", "How"],
     "killing": ["KillLoop"],
+    "machine": ["DurableMachine", "Wish"],
     "oracle": ["invariant_triggers", "violations"],
     "processes": ["die"],
     "reachability": ["reached", "sometimes"],

@@ -57,7 +57,12 @@ class Fault:
             what: What the process was doing.
         """
         where = {"before": f"before {what}", "after": f"after {what}", "turn": f"at turn {self.at}"}
-        return f"{_DEEDS[self.kind].format(seconds=f'{self.seconds:g}')} {where[self.moment]}"
+        return f"{deed(self.kind, self.seconds)} {where[self.moment]}"
+
+
+def deed(kind: Kind, seconds: float) -> str:
+    """What happens, in words."""
+    return _DEEDS[kind].format(seconds=f"{seconds:g}")
 
 
 _DEEDS: dict[Kind, str] = {

@@ -113,8 +113,11 @@ CHECKS: tuple[str, ...] = (
     WHERE status IN {_ENDED} AND holds_key = 1 AND lease_owner IS NULL""",
     f"""SELECT 'run ' || id || ' has ended without the instant of its end' FROM durably_runs
     WHERE status IN {_ENDED} AND completed_at IS NULL""",
-    """SELECT 'run ' || id || ' is not running and has an owner' FROM durably_runs
-    WHERE status IN ('pending', 'waiting') AND lease_owner IS NOT NULL""",
+    """SELECT 'run ' || id || ' is waiting and has an owner' FROM durably_runs
+    WHERE status = 'waiting' AND lease_owner IS NOT NULL""",
+    # One that was sent back while its body had not ended has the owner of that body, until its lease ends.
+    """SELECT 'run ' || id || ' is pending and has an owner for ever' FROM durably_runs
+    WHERE status = 'pending' AND lease_owner IS NOT NULL AND timer_at IS NULL""",
     """SELECT 'run ' || id || ' waits for nothing' FROM durably_runs AS run
     WHERE status = 'waiting' AND NOT EXISTS (
       SELECT 1 FROM durably_steps AS step WHERE step.run_seq = run.seq AND step.status = 'running'

@@ -1,10 +1,8 @@
 """Simulating one history of one run."""
 
 import asyncio
-import gc
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -18,6 +16,7 @@ from durably_testing.effects import EffectLedger
 from durably_testing.errors import PromiseBroken
 from durably_testing.faults import Fault, Plan, in_order
 from durably_testing.tokens import Setting, make_token
+from durably_testing.witness import story
 from durably_testing.world import HORIZON, Meanwhile, World
 
 In = TypeVar("In")
@@ -26,8 +25,6 @@ T = TypeVar("T")
 
 AnyJob: TypeAlias = JobDefinition[In, Out] | JobHandle[In, Out]
 """A job, as it was defined or as an instance knows it."""
-
-LINES_SHOWN = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +103,7 @@ class SimulatedRun(Generic[In, Out]):
 
     def story(self) -> str:
         """The faults, the last lines of the history, and how to see it again."""
-        struck = "\n".join(f"  {number}. {words}" for number, words in enumerate(self.struck, 1))
-        return "\n".join(
-            [
-                f"faults that struck:\n{struck}" if struck else "no fault struck",
-                f"input: {self.input!r}",
-                "the last lines of its history (virtual seconds, process, deed):",
-                *self.trace[-LINES_SHOWN:],
-                self.how_to_replay,
-            ]
-        )
+        return "\n".join([f"input: {self.input!r}", story(self.struck, self.trace), self.how_to_replay])
 
     def verify(self) -> None:
         """Fail if the history broke a promise.
@@ -195,8 +183,7 @@ def simulate(
         finally:
             world.end()
 
-    with _garbage_left():
-        return _outside_of_loops(tell)
+    return _outside_of_loops(tell)
 
 
 def _tell(
@@ -237,18 +224,6 @@ async def _look_at(durably: Durably, run_id: str) -> tuple[Run, Sequence[Step], 
     if run is None:
         raise LookupError(f"run {run_id} is gone")
     return run, await durably.get_steps(run_id), await durably.get_logs(run_id)
-
-
-@contextmanager
-def _garbage_left() -> Generator[None]:
-    """Leave the garbage of a history to be collected after it: in it that costs a quarter of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _outside_of_loops(call: Callable[[], T]) -> T:

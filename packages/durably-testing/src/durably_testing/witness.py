@@ -17,13 +17,22 @@ from durably import (
     RunCompleted,
     RunEvent,
     RunFailed,
-    RunStarted,
     StepCompleted,
     StepFailedEvent,
     StepReplayed,
     StepStarted,
 )
-from durably.spi import Claimed, Completed, Enqueued, Lease, Settled, StepRecord, Wait
+from durably.spi import (
+    Claimed,
+    Completed,
+    Enqueued,
+    Lease,
+    Reattempt,
+    Settled,
+    StepRecord,
+    Transition,
+    Wait,
+)
 from durably_testing.boundary import Word
 from durably_testing.effects import EffectLedger
 from durably_testing.processes import Process
@@ -33,6 +42,8 @@ HEARD: tuple[EventType, ...] = (
     "run:wait", "run:release", "run:delete", "step:start", "step:replay", "step:complete", "step:fail", "step:retry",
     "step:cancel", "log:write",
 )  # fmt: skip
+
+LINES_SHOWN = 25
 
 _STATUS = "SELECT status FROM durably_runs WHERE id = ?"
 _STEP = """SELECT step.status FROM durably_steps AS step JOIN durably_runs AS run ON run.seq = step.run_seq
@@ -101,6 +112,12 @@ class Witness:
         match answer:
             case Enqueued():
                 self._triggered.update(run.id for run in answer.runs)
+            case Transition(applied=True) if word.verb == "retry":
+                self._sent_back()
+            case Transition(applied=True) if word.verb == "delete":
+                self._forget_runs()
+            case int() if word.verb == "purge":
+                self._forget_runs()
             case Claimed():
                 for claim in answer.claims:
                     self._eras[process.name, claim.run.id] = (claim.run.link, claim.run.attempt)
@@ -120,6 +137,8 @@ class Witness:
             step = cast("StepRecord", args[1])
             era = self._eras[process.name, lease.run_id]
             self._checkpoints[lease.run_id, step.name] = (step.status, era)
+        elif verb == "finish" and isinstance(args[1], Reattempt):
+            self._sent_back()
         elif verb == "finish" and isinstance(args[1], Completed) and self._is_deterministic:
             touched = self._touched[process.name, lease.run_id]
             stored = [str(row[0]) for row in self._connection.execute(_STEPS, (lease.run_id,))]
@@ -131,6 +150,26 @@ class Witness:
                         "Take the time, ids and randomness from step.now, step.uuid and step.random, or from a step"
                     )
 
+    def _sent_back(self) -> None:
+        """A run lives again, and so may its children, of whom no event tells; failures were dropped."""
+        self._ended = {
+            about
+            for about in self._ended
+            if self._one(_STATUS, about[1:]) in {"completed", "failed", "cancelled"}
+        }
+        self._forget_checkpoints(lambda _, status: status == "failed")
+
+    def _forget_runs(self) -> None:
+        """Ended runs may have been removed."""
+        self._triggered = {run_id for run_id in self._triggered if self._one(_STATUS, (run_id,)) is not None}
+        self._forget_checkpoints(lambda run_id, _: run_id not in self._triggered)
+
+    def _forget_checkpoints(self, may_be_gone: Callable[[str, str], bool]) -> None:
+        """Of those that this is true of, some may have been dropped: by their run and their status."""
+        for about, (status, _) in list(self._checkpoints.items()):
+            if may_be_gone(about[0], status) and self._one(_STEP, about) != status:
+                del self._checkpoints[about]
+
     # Events
 
     def listen(self, durably: Durably, process: Process) -> None:
@@ -141,7 +180,7 @@ class Witness:
     def _heard(self, process: Process, event: RunEvent) -> None:
         self.events.append(event)
         about = (process.name, event.run_id)
-        if about in self._ended and not isinstance(event, RunStarted) and event.type != "run:retry":
+        if about in self._ended and event.type not in {"run:start", "run:retry", "run:delete"}:
             self.accuse(f"{event.type} of run {event.run_id} came after the event of its end")
         match event:
             case StepStarted():
@@ -195,15 +234,26 @@ class Witness:
     # At the end
 
     def testify(self) -> None:
-        """Compare what was acknowledged with what is there; what a person sent back or removed is left out."""
-        meddled = {event.run_id for event in self.events if event.type in {"run:retry", "run:delete"}}
+        """Compare what was acknowledged with what is there."""
         for run_id in sorted(self._triggered):
-            if run_id not in meddled and self._one(_STATUS, (run_id,)) is None:
+            if self._one(_STATUS, (run_id,)) is None:
                 self.accuse(f"run {run_id} was acknowledged and is not there")
         for (run_id, name), (status, era) in self._checkpoints.items():
             found = self._one(_STEP, (run_id, name))
-            if run_id not in meddled and found != status and not self._is_dropped(run_id, status, era):
+            if found != status and not self._is_dropped(run_id, status, era):
                 self.accuse(f"step {name!r} was acknowledged as {status} and is {found or 'not there'}")
+
+
+def story(struck: Sequence[str], trace: Sequence[str]) -> str:
+    """The faults that struck, and the last lines of a history."""
+    faults = "\n".join(f"  {number}. {words}" for number, words in enumerate(struck, 1))
+    return "\n".join(
+        [
+            f"faults that struck:\n{faults}" if faults else "no fault struck",
+            "the last lines of the history (virtual seconds, process, deed):",
+            *trace[-LINES_SHOWN:],
+        ]
+    )
 
 
 def _names_in(args: Sequence[Any]) -> list[str]:

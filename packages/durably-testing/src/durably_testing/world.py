@@ -1,6 +1,7 @@
 """One history: the real engine and the real store under simulated time, with faults from a plan."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
 from functools import partial
@@ -17,13 +18,13 @@ from durably_testing.boundary import Word, about, guarded, has_moved, never
 from durably_testing.database import SharedConnection, borrow_database, give_back
 from durably_testing.effects import EffectLedger
 from durably_testing.environment import EPOCH, SimEnvironment
-from durably_testing.faults import Fault, Moment, Plan, ProcessKind
+from durably_testing.faults import Fault, Moment, Plan, ProcessKind, deed
 from durably_testing.interposition import trouble
 from durably_testing.loop import SimLoop
 from durably_testing.oracle import violations
 from durably_testing.processes import Process, current_process
 from durably_testing.realworld import guard_the_real_world
-from durably_testing.witness import Witness
+from durably_testing.witness import Witness, story
 
 T = TypeVar("T")
 
@@ -84,6 +85,7 @@ class World:
         self._by_word = {(fault.at, fault.moment): fault for fault in plan}
         self._processes: list[Process] = []
         self._instances: dict[Process, Durably] = {}
+        self._leaving: set[Process] = set()
         self._listeners: dict[Process, Callable[[], None]] = {}
         self._rung: set[Process] = set()
         self._turns = 0
@@ -104,6 +106,9 @@ class World:
             self.connection, effects, self.loop.time, is_deterministic=is_deterministic
         )
         self._outside: Process = self._process("client", is_immune=True)
+        # Collecting garbage meanwhile costs a third of the time; it is collected after the end.
+        self._is_collecting = gc.isenabled()
+        gc.disable()
         self.client: Durably = self.do(self._connected())
         """An instance without a worker, which no fault strikes."""
 
@@ -145,6 +150,8 @@ class World:
         for process in self._processes:
             process.kill()
         self.loop.end()
+        if self._is_collecting:
+            gc.enable()
         give_back(self.connection)
 
     async def _rest(self, meanwhile: Callable[[], Awaitable[object]] | None) -> None:
@@ -182,9 +189,10 @@ class World:
         self.witness.note(process.name, "is to stop")
         durably = self._instances.pop(process, None)
         if durably is None:
-            # Nobody heeds the signal yet.
+            # Nobody heeds the signal yet, or any more.
             process.kill()
         else:
+            self._leaving.add(process)
             self._lives.append(self._spawn(process, _leave(process, durably, drain)))
 
     def deploy(self, jobs: Iterable[JobDefinition[Any, Any]], *, drain: float) -> None:
@@ -198,6 +206,24 @@ class World:
 
     def strike(self, process: Process, kind: ProcessKind, seconds: float = 0.0) -> None:
         """Kill a process, or pause it for so many seconds, or let its clock jump by them."""
+        self._tell(process, deed(kind, seconds))
+        self._afflict(process, kind, seconds)
+
+    def expect(self, fault: Fault) -> None:
+        """Let a fault strike at its point, if the history comes to it."""
+        self._by_word[fault.at, fault.moment] = fault
+
+    def heal(self) -> None:
+        """From now on no fault strikes, and there are workers."""
+        self._by_word.clear()
+        if self._leaving.issuperset(self.workers):
+            self.start_worker()
+
+    def story(self) -> str:
+        """The faults that struck, and the last lines of the history."""
+        return story(self.struck, self.witness.trace)
+
+    def _afflict(self, process: Process, kind: ProcessKind, seconds: float) -> None:
         match kind:
             case "kill":
                 process.kill()
@@ -249,7 +275,7 @@ class World:
         except StoreError:
             # A program that cannot start ends, and its supervisor starts it again.
             self.witness.note(process.name, "could not start")
-            self.strike(process, "kill")
+            self._afflict(process, "kill", 0.0)
         self._instances[process] = durably
         await never()
 
@@ -314,7 +340,7 @@ class World:
         self._tell(process, fault.words(word.about))
         match fault.kind:
             case "kill" | "pause" | "skew":
-                self.strike(process, fault.kind, fault.seconds)
+                self._afflict(process, fault.kind, fault.seconds)
                 if process.is_dead:
                     await never()
                 await asyncio.sleep(0)
@@ -329,7 +355,7 @@ class World:
         match fault:
             case Fault(kind="kill" | "pause" | "skew" as kind):
                 self._tell(process, fault.words(""))
-                self.strike(process, kind, fault.seconds)
+                self._afflict(process, kind, fault.seconds)
             case _:
                 pass
 
