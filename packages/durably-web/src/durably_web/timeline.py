@@ -74,8 +74,6 @@ class Timeline:
 
     rows: tuple[Row | Omission, ...]
     total: str
-    since: datetime | None
-    """Where the axis begins, while it grows."""
     half: str | None
     """What stands at the middle of the axis; nothing if parts of it are folded."""
     folds: tuple[Fold, ...]
@@ -95,7 +93,6 @@ def timeline(run: Run, steps: Sequence[Step], *, now: datetime, max_rows: int) -
     return Timeline(
         rows=tuple(_rows(run, steps, axis, now=now, max_rows=max_rows)),
         total=wording.duration(axis.length),
-        since=origin if is_active and steps else None,
         half=None if axis.folds else wording.duration(axis.length / 2),
         folds=axis.folds,
         count=len(steps),
