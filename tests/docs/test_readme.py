@@ -57,6 +57,28 @@ def test_the_front_page_and_the_package_pages_each_have_a_job() -> None:
     assert [len(blocks(readme)) for readme in READMES] == [1, 1, 1, 0]
 
 
+def test_the_crash_test_finds_what_the_readme_says(tmp_path: Path) -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(
+        r'^```python title="test_orders.py"\n(.*?)^```$', text, flags=re.MULTILINE | re.DOTALL
+    )
+    (shown,) = re.findall(r"^```\n(E .*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_orders.py").write_text(block, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    printed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_orders.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+    lines = [line.partition("…")[0].rstrip() for line in shown.splitlines()]
+    for line in filter(None, lines):
+        assert line in printed.stdout, printed.stdout
+
+
 def test_the_first_job_fits_in_fifteen_lines() -> None:
     (block,) = blocks("README.md")
     assert len([line for line in block.splitlines() if line.strip()]) <= 15

@@ -131,9 +131,10 @@ def single_faults(
 ) -> Iterator[Fault]:
     """Every single fault that can strike a run whose calm history this is."""
     kinds = tuple(kinds)
-    for word in calm.words:
-        if _counts(word):
-            for kind in kinds:
+    # Kind by kind, the plainest first: of several crashes that show a mistake, a reader sees the simplest.
+    for kind in kinds:
+        for word in calm.words:
+            if _counts(word):
                 yield from _faults_at(word.number, kind)
     if turns:
         for turn in range(calm.turns):
