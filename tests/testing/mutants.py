@@ -182,6 +182,20 @@ def _claim_numbers_anew(session: Any, request: Any) -> Any:
     return replace(claimed, claims=[replace(claim, last_sequence=0) for claim in claimed.claims])
 
 
+def _handing_out_twice() -> Callable[..., Any]:
+    last: list[Any] = []
+
+    def claim(session: Any, request: Any) -> Any:
+        claimed = _CLAIM(session, request)
+        if claimed.claims:
+            last[:] = claimed.claims
+        elif last and last[0].lease.worker_id != request.worker_id:
+            return replace(claimed, claims=[last.pop()])
+        return claimed
+
+    return claim
+
+
 def _no_failures(session: Any, seq: int) -> dict[str, int]:
     return {}
 
@@ -443,5 +457,10 @@ MUTANTS: dict[str, Mutant] = {
         sentence="a suspended run has no instant at which it is looked at again",
         apply=sql(suspension, "suspend_run", "timer_at = :wake_at", "timer_at = NULL"),
         found_by=("sleeper",),
+    ),
+    "claimed-twice": Mutant(
+        sentence="one claim is handed out to two workers",
+        apply=attribute(claims, "claim", _handing_out_twice()),
+        found_by=("long-body",),
     ),
 }

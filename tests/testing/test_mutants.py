@@ -1,11 +1,17 @@
 """The mutation gate: every planted bug of the engine is found by the reference jobs and their crashes."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from durably import Durably, RealEnvironment, StepContext, job
+from durably.spi import SqliteStore
+from durably.stores.sqlite.presence import Presence
 from durably_testing import Fault, SimulatedRun, simulate
 from durably_testing.crashes import single_faults
 from tests.testing.mutants import MUTANTS, Mutant
-from tests.testing.scenarios import SCENARIOS, Scenario
+from tests.testing.scenarios import SCENARIOS, Plan, Scenario
 from tests.volume import volume
 
 SCENARIO = {scenario.name: scenario for scenario in SCENARIOS}
@@ -53,3 +59,43 @@ def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_there_are_enough_of_them() -> None:
     assert len(MUTANTS) >= 25
+
+
+async def test_a_worker_that_is_thought_dead_while_it_lives_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Presence needs real processes' locks, which no simulation has.
+    assert await bodies_beside_a_second_worker(tmp_path / "well.db") == 1
+    monkeypatch.setattr(Presence, "holds", no)
+    monkeypatch.setattr(Presence, "is_dead", yes)
+    monkeypatch.setattr(Presence, "bury", no)
+    assert await bodies_beside_a_second_worker(tmp_path / "misjudged.db") > 1
+
+
+def yes(*_: object) -> bool:
+    return True
+
+
+def no(*_: object) -> bool:
+    return False
+
+
+async def bodies_beside_a_second_worker(path: Path) -> int:
+    """How often a body of a second is executed while another worker looks on."""
+    bodies: list[int] = []
+
+    @job
+    async def slow(step: StepContext, input: Plan) -> int:
+        async def body() -> int:
+            bodies.append(1)
+            await asyncio.sleep(1)
+            return 1
+
+        return await step.run("body", body)
+
+    # One object for each, so that they do not know of each other.
+    stores = [SqliteStore(path, environment=RealEnvironment(), durability="process") for _ in range(2)]
+    first, second = (Durably(store, jobs=[slow]) for store in stores)
+    async with first, second:
+        await first.register(slow).trigger_and_wait(Plan(), timeout=20)
+    return len(bodies)
