@@ -83,11 +83,13 @@ def no(*_: object) -> bool:
 async def bodies_beside_a_second_worker(path: Path) -> int:
     """How often a body of a second is executed while another worker looks on."""
     bodies: list[int] = []
+    begun = asyncio.Event()
 
     @job
     async def slow(step: StepContext, input: Plan) -> int:
         async def body() -> int:
             bodies.append(1)
+            begun.set()
             await asyncio.sleep(1)
             return 1
 
@@ -96,6 +98,9 @@ async def bodies_beside_a_second_worker(path: Path) -> int:
     # One object for each, so that they do not know of each other.
     stores = [SqliteStore(path, environment=RealEnvironment(), durability="process") for _ in range(2)]
     first, second = (Durably(store, jobs=[slow]) for store in stores)
-    async with first, second:
-        await first.register(slow).trigger_and_wait(Plan(), timeout=20)
+    async with first:
+        run = await first.register(slow).trigger(Plan())
+        await asyncio.wait_for(begun.wait(), 20)
+        async with second:
+            await second.wait_for_run(run.id, timeout=20)
     return len(bodies)
