@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from durably_testing.crashes import Failure, Report, crash_at_every_step
     from durably_testing.effects import EffectLedger
     from durably_testing.errors import (
+        HistoryError,
         NothingTestedError,
         PromiseBroken,
         RealWorldError,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from durably_testing.evidence import Doing, Kill, KillMoment, note_effect
     from durably_testing.faults import Fault, Kind, Moment, Plan
     from durably_testing.faulty import FaultyStore, How
+    from durably_testing.histories import assert_replays, record_history
     from durably_testing.killing import KillLoop
     from durably_testing.machine import DurableMachine, Wish
     from durably_testing.oracle import invariant_triggers, violations
@@ -35,6 +37,7 @@ __all__ = [
     "Failure",
     "Fault",
     "FaultyStore",
+    "HistoryError",
     "How",
     "Kill",
     "KillLoop",
@@ -55,6 +58,7 @@ __all__ = [
     "VirtualClock",
     "VirtualDurably",
     "Wish",
+    "assert_replays",
     "crash_at_every_step",
     "crash_plans",
     "die",
@@ -63,6 +67,7 @@ __all__ = [
     "json_values",
     "note_effect",
     "reached",
+    "record_history",
     "schedules",
     "simulate",
     "sometimes",
@@ -77,6 +82,7 @@ _MODULES = {
     "crashes": ["Failure", "Report", "crash_at_every_step"],
     "effects": ["EffectLedger"],
     "errors": [
+        "HistoryError",
         "NothingTestedError",
         "PromiseBroken",
         "RealWorldError",
@@ -86,6 +92,7 @@ _MODULES = {
     "evidence": ["Doing", "Kill", "KillMoment", "note_effect"],
     "faults": ["Fault", "Kind", "Moment", "Plan"],
     "faulty": ["FaultyStore", "How"],
+    "histories": ["assert_replays", "record_history"],
     "killing": ["KillLoop"],
     "machine": ["DurableMachine", "Wish"],
     "oracle": ["invariant_triggers", "violations"],

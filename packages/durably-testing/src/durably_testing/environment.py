@@ -40,7 +40,7 @@ class SimEnvironment(Environment):
 
     @override
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return asyncio.get_running_loop().time() + self._process.stall
 
     @override
     async def sleep(self, seconds: float, /) -> None:

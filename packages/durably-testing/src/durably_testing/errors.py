@@ -25,6 +25,10 @@ class ReplayTokenError(SimulationError):
     """A token cannot be replayed: it is no token, or one of another version, job or input."""
 
 
+class HistoryError(AssertionError):
+    """A recorded history cannot be read, or the present code does not resume it; says what is wrong."""
+
+
 class NothingTestedError(AssertionError):
     """No fault ever struck, so nothing was tested."""
 

@@ -7,7 +7,9 @@ give the same history.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
+from threading import Thread
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -132,3 +134,23 @@ class _Factory:
 
 def _forget(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody retrieved is in the trace, if it matters."""
+
+
+def outside_of_loops(call: Callable[[], T]) -> T:
+    """Call it where no event loop is running: here, or on a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the future carries it
+            future.set_exception(error)
+
+    thread = Thread(target=work, name="durably-simulation")
+    thread.start()
+    thread.join()
+    return future.result()

@@ -30,6 +30,8 @@ class Process:
         self.is_paused: bool = False
         self.skew: float = 0.0
         """Seconds by which its wall clock is ahead."""
+        self.stall: float = 0.0
+        """Seconds for which it was blocked, by its own clocks."""
         self.put_off: list[Turn] = []
         self.accusations: list[str] = []
         """What its code did that no simulation can bear; the world reads it at the end."""

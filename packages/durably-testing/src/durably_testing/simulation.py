@@ -1,11 +1,8 @@
 """Simulating one history of one run."""
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Thread
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast
 
 from typing_extensions import Unpack
@@ -15,6 +12,7 @@ from durably_testing.boundary import Word
 from durably_testing.effects import EffectLedger
 from durably_testing.errors import PromiseBroken
 from durably_testing.faults import Fault, Plan, in_order
+from durably_testing.loop import outside_of_loops
 from durably_testing.tokens import Setting, make_token
 from durably_testing.witness import story
 from durably_testing.world import HORIZON, Meanwhile, World
@@ -183,7 +181,7 @@ def simulate(
         finally:
             world.end()
 
-    return _outside_of_loops(tell)
+    return outside_of_loops(tell)
 
 
 def _tell(
@@ -224,23 +222,3 @@ async def _look_at(durably: Durably, run_id: str) -> tuple[Run, Sequence[Step], 
     if run is None:
         raise LookupError(f"run {run_id} is gone")
     return run, await durably.get_steps(run_id), await durably.get_logs(run_id)
-
-
-def _outside_of_loops(call: Callable[[], T]) -> T:
-    """Call it where no event loop is running: here, or on a thread of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return call()
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - the future carries it
-            future.set_exception(error)
-
-    thread = Thread(target=work, name="durably-simulation")
-    thread.start()
-    thread.join()
-    return future.result()

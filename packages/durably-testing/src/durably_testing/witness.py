@@ -74,6 +74,8 @@ class Witness:
         self.violations: list[str] = []
         self.events: list[RunEvent] = []
         self.trace: list[str] = []
+        self.hearers: list[Callable[[Process, RunEvent], object]] = []
+        """Who is told of each event, after the witness."""
         self.has_skew: bool = False
         """Whether a clock has jumped: a lease may then be taken over before its owner thinks so."""
         self._connection = connection
@@ -179,6 +181,11 @@ class Witness:
 
     def _heard(self, process: Process, event: RunEvent) -> None:
         self.events.append(event)
+        self._judge(process, event)
+        for hearer in self.hearers:
+            hearer(process, event)
+
+    def _judge(self, process: Process, event: RunEvent) -> None:
         about = (process.name, event.run_id)
         if about in self._ended and event.type not in {"run:start", "run:retry", "run:delete"}:
             self.accuse(f"{event.type} of run {event.run_id} came after the event of its end")

@@ -13,7 +13,7 @@ from durably import (
     JobDefinition,
     StoreError,
 )
-from durably.spi import SqliteStore
+from durably.spi import SqliteStore, Store
 from durably_testing.boundary import Word, about, guarded, has_moved, never
 from durably_testing.database import SharedConnection, borrow_database, give_back
 from durably_testing.effects import EffectLedger
@@ -99,6 +99,8 @@ class World:
         self.connection: SharedConnection = borrow_database()
         self.loop: SimLoop = SimLoop(turning=self._turning, asleep=self._asleep)
         self.words: list[Word] = []
+        self.overhearing: list[Callable[[Process, Word, Sequence[Any]], object]] = []
+        """Who is told of each word that a worker is about to say; a process that is killed there does not say it."""
         self.struck: list[str] = []
         self.effects: EffectLedger = effects
         effects.clear()
@@ -106,6 +108,8 @@ class World:
             self.connection, effects, self.loop.time, is_deterministic=is_deterministic
         )
         self._outside: Process = self._process("client", is_immune=True)
+        self.store: Store
+        """The client's: what it says there is said by the outside."""
         # Collecting garbage meanwhile costs a third of the time; it is collected after the end.
         self._is_collecting = gc.isenabled()
         gc.disable()
@@ -135,6 +139,11 @@ class World:
             meanwhile: What the outside does; its end is waited for too.
         """
         self.do(self._rest(meanwhile))
+
+    def finish(self) -> None:
+        """Let a `rest` come to its end."""
+        if self._over:
+            self._over.set()
 
     def testify(self) -> None:
         """Demand that every run has ended, and that everything acknowledged is there."""
@@ -255,9 +264,12 @@ class World:
 
     def _instance(self, process: Process, *, worker: bool) -> Durably:
         environment = SimEnvironment(process, self._random, self._latency)
-        store = SqliteStore(":memory:", environment=environment, connector=lambda *_, **__: self.connection)
+        sqlite = SqliteStore(":memory:", environment=environment, connector=lambda *_, **__: self.connection)
+        store = guarded(sqlite, process, self)
+        if process is self._outside:
+            self.store = store
         durably = Durably(
-            guarded(store, process, self),
+            store,
             environment=environment,
             worker=worker,
             jobs=self._jobs,
@@ -300,8 +312,12 @@ class World:
         self.words.append(word)
         if len(self.words) > MOST_WORDS:
             self.witness.accuse(f"{MOST_WORDS:,} words to the store, and no end")
-            self._finish()
+            self.finish()
         self.witness.said(process, word, args)
+        for overhear in self.overhearing:
+            overhear(process, word, args)
+        if process.is_dead:
+            await never()
         await self._strike(process, word, "before")
         return word
 
@@ -373,10 +389,6 @@ class World:
         if self._over and is_done and self.connection.execute(_UNFINISHED).fetchone() is None:
             self._over.set()
 
-    def _finish(self) -> None:
-        if self._over:
-            self._over.set()
-
     def _asleep(self, seconds: float) -> float:
         """How far time goes on: to the next timer, or, while no worker has anything to do, to what is due next."""
         if seconds <= NEWS:
@@ -391,7 +403,7 @@ class World:
         events = () if is_active else (due_at, self.loop.next_immune_timer())
         coming = [instant for instant in events if instant is not None]
         if now - self._moved_at > (self._horizon if is_active or coming else SWEEPS):
-            self._finish()
+            self.finish()
         jump = max(seconds, min(coming) - now) if coming else seconds
         if (due_at is not None and now < due_at <= now + jump) or jump > POLLING:
             # Nobody was idle: there was nothing to do until here. (Whoever polls sleeps for shorter.)
