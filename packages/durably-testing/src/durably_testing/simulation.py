@@ -1,7 +1,7 @@
 """Simulating one history of one run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast
 
@@ -25,7 +25,7 @@ AnyJob: TypeAlias = JobDefinition[In, Out] | JobHandle[In, Out]
 """A job, as it was defined or as an instance knows it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SimulatedRun(Generic[In, Out]):
     """What became of a run in one history."""
 
@@ -37,7 +37,7 @@ class SimulatedRun(Generic[In, Out]):
     """All runs of the history, the newest first: this one, its children, what was triggered meanwhile."""
     steps: Sequence[Step]
     logs: Sequence[LogEntry]
-    events: Sequence[Event] = field(repr=False)
+    events: Sequence[Event]
     """Those of all processes, in the order in which they were told."""
     effects: Mapping[str, int]
     """How often each step's body began, by the step's name, and what the job noted in its ledger; 0 for others."""
@@ -46,13 +46,17 @@ class SimulatedRun(Generic[In, Out]):
     setting: Setting
     violations: Sequence[str]
     """Promises that were broken, and what is wrong with the job's own code; empty, or the test fails."""
-    trace: Sequence[str] = field(repr=False)
+    trace: Sequence[str]
     """Every line of the history: virtual second, process, what it did."""
-    words: Sequence[Word] = field(repr=False)
+    words: Sequence[Word]
     """What the workers said to their stores: the points at which a fault may strike."""
     turns: int
-    input_json: str = field(repr=False)
+    input_json: str
     """The input, as it was stored."""
+
+    def __repr__(self) -> str:
+        crashes = "1 crash" if self.crashes == 1 else f"{self.crashes} crashes"
+        return f"<SimulatedRun of {self.job_name}: {self.status}, {crashes}>"
 
     @property
     def status(self) -> RunStatus:
@@ -67,6 +71,7 @@ class SimulatedRun(Generic[In, Out]):
             AssertionError: The run did not complete; says what became of it.
         """
         if self.run.status != "completed":
+            __tracebackhide__ = True
             raise AssertionError(
                 f"the run is {self.run.status}, so there is no output: {self.run.error}\n{self.story()}"
             )
@@ -100,8 +105,8 @@ class SimulatedRun(Generic[In, Out]):
         return f"replay it: pytest --durably-replay={self.token}"
 
     def story(self) -> str:
-        """The faults, the last lines of the history, and how to see it again."""
-        return "\n".join([f"input: {self.input!r}", story(self.struck, self.trace), self.how_to_replay])
+        """The crash, the input, how to see it again, and the last lines of the history."""
+        return story(self.struck, self.trace, f"the input: {self.input!r}", self.how_to_replay)
 
     def verify(self) -> None:
         """Fail if the history broke a promise.
@@ -109,6 +114,7 @@ class SimulatedRun(Generic[In, Out]):
         Raises:
             PromiseBroken: With everything that is needed to see why.
         """
+        __tracebackhide__ = True
         if self.violations:
             raise PromiseBroken(self.violations, self.story())
 

@@ -42,6 +42,7 @@ class Replay:
         Raises:
             ReplayTokenError: They did not; says what struck now.
         """
+        __tracebackhide__ = True
         if digest_of(struck) != self.struck:
             now = "; ".join(struck) or "none"
             raise ReplayTokenError(

@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from textwrap import shorten
 from typing import Any, cast
 
 from durably import (
@@ -34,6 +35,7 @@ from durably.spi import (
     Wait,
 )
 from durably_testing.boundary import Word
+from durably_testing.determinism import ADVICE, difference_of
 from durably_testing.effects import EffectLedger
 from durably_testing.processes import Process
 
@@ -78,6 +80,8 @@ class Witness:
         """Who is told of each event, after the witness."""
         self.has_skew: bool = False
         """Whether a clock has jumped: a lease may then be taken over before its owner thinks so."""
+        self.has_deployed: bool = False
+        """Whether the jobs' code has changed, so that it may return something else."""
         self._connection = connection
         self._effects = effects
         self._now = now
@@ -85,6 +89,7 @@ class Witness:
         self._triggered: set[str] = set()
         # The era of a run is its link and the attempt at its job: each checkpoint's, and the one a process knows.
         self._checkpoints: dict[tuple[str, str], tuple[str, tuple[int, int]]] = {}
+        self._outputs: dict[tuple[str, tuple[int, int]], str] = {}
         self._eras: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (1, 1))
         self._ended: set[tuple[str, str]] = set()
         self._touched: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -96,7 +101,7 @@ class Witness:
     def accuse(self, text: str) -> None:
         """Note what must never happen."""
         self.violations.append(text)
-        self.trace.append(f"{self._now():12.3f}  !!         {text}")
+        self.trace.append(f"{self._now():12.3f}  !!         {shorten(text, 100)}")
 
     # Words
 
@@ -107,6 +112,8 @@ class Witness:
         lease = args[0] if args else None
         if isinstance(lease, Lease):
             self._touched[process.name, lease.run_id].update(_names_in(args))
+            if word.verb == "finish" and isinstance(args[1], Completed):
+                self._returned(process, lease, args[1].output_json)
 
     def answered(self, process: Process, word: Word, args: Sequence[Any], answer: object) -> None:
         """The store has carried it out."""
@@ -148,12 +155,12 @@ class Witness:
                 if name not in touched:
                     self.accuse(
                         f"step {name!r} has a checkpoint of an earlier execution, and the execution that completed "
-                        "the run never came to it: the code between the steps did not take the same way again. "
-                        "Take the time, ids and randomness from step.now, step.uuid and step.random, or from a step"
+                        f"the run never came to it: the code between the steps did not take the same way again. {ADVICE}"
                     )
 
     def _sent_back(self) -> None:
         """A run lives again, and so may its children, of whom no event tells; failures were dropped."""
+        self._outputs.clear()
         self._ended = {
             about
             for about in self._ended
@@ -171,6 +178,16 @@ class Witness:
         for about, (status, _) in list(self._checkpoints.items()):
             if may_be_gone(about[0], status) and self._one(_STEP, about) != status:
                 del self._checkpoints[about]
+
+    def _returned(self, process: Process, lease: Lease, output_json: str) -> None:
+        """A job has returned: whoever did so before, from the same checkpoints, returned the same."""
+        era = self._eras[process.name, lease.run_id]
+        earlier = self._outputs.setdefault((lease.run_id, era), output_json)
+        if earlier != output_json and self._is_deterministic and not self.has_deployed:
+            self.accuse(
+                "the job was executed again from the same checkpoints and did not return the same, "
+                f"{difference_of(earlier, output_json)}. {ADVICE}"
+            )
 
     # Events
 
@@ -251,16 +268,24 @@ class Witness:
                 self.accuse(f"step {name!r} was acknowledged as {status} and is {found or 'not there'}")
 
 
-def story(struck: Sequence[str], trace: Sequence[str]) -> str:
-    """The faults that struck, and the last lines of a history."""
-    faults = "\n".join(f"  {number}. {words}" for number, words in enumerate(struck, 1))
+def story(struck: Sequence[str], trace: Sequence[str], *facts: str) -> str:
+    """The faults that struck, what else is to be told, and the last lines of a history."""
+    crash = "\n".join(f"  {number}. {_explained(words)}" for number, words in enumerate(struck, 1))
     return "\n".join(
         [
-            f"faults that struck:\n{faults}" if faults else "no fault struck",
-            "the last lines of the history (virtual seconds, process, deed):",
+            f"the crash:\n{crash}" if crash else "no fault struck",
+            *facts,
+            "the last lines of the history (virtual second, process, deed):",
             *trace[-LINES_SHOWN:],
         ]
     )
+
+
+def _explained(struck: str) -> str:
+    """A fault that struck, with what it means for effects."""
+    if " killed before the checkpoint of step " in struck:
+        return f"{struck}: the step had done its work, and does it again"
+    return struck
 
 
 def _names_in(args: Sequence[Any]) -> list[str]:

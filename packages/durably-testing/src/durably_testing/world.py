@@ -207,6 +207,7 @@ class World:
     def deploy(self, jobs: Iterable[JobDefinition[Any, Any]], *, drain: float) -> None:
         """Replace all workers, and the client, by ones that know these jobs; they are there before the old ones end."""
         self._jobs = tuple(jobs)
+        self.witness.has_deployed = True
         for process in self.workers:
             self._start(f"{process.name}'")
             self.stop_worker(process, drain=drain)
