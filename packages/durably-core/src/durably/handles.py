@@ -10,7 +10,7 @@ from durably.codec import Codec
 from durably.errors import TriggerInRunError
 from durably.execution import current_execution, current_step
 from durably.filters import run_filter
-from durably.inline import run_inline
+from durably.inline import StandIn, everything_itself, run_inline
 from durably.jobs import JobDefinition
 from durably.models import Run, RunResult, RunStatus, Seconds
 from durably.options import Trigger, TriggerOptions, trigger_options
@@ -165,7 +165,7 @@ class JobHandle(Generic[In, Out]):
         )
         return cast("list[Run[In, Out]]", runs)
 
-    async def run_inline(self, input: In, /) -> Out:
+    async def run_inline(self, input: In, /, *, stand_in: StandIn = everything_itself) -> Out:
         """Execute the job's function here and now, without a store: for unit tests and debuggers.
 
         Nothing is stored and nothing is retried. A failed step raises `StepFailed`, as in a run; if the
@@ -174,11 +174,15 @@ class JobHandle(Generic[In, Out]):
 
         Resources are those of the worker while it works, else the ones given by `Durably.override`.
 
+        Args:
+            input: As `trigger`.
+            stand_in: Answers in place of the steps; for test doubles. Default: every step is itself.
+
         Raises:
             ValidationError: The input does not fit.
             ConfigurationError: The job needs a resource that is neither open nor overridden.
         """
-        return await run_inline(self.definition, input, self._resources)
+        return await run_inline(self.definition, input, self._resources, stand_in=stand_in)
 
 
 def _refuse_between_steps(job_name: str) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from inspect import isawaitable
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from typing_extensions import Unpack, override
 
@@ -24,7 +24,7 @@ from durably.errors import (
 from durably.failures import type_name
 from durably.jobs import AnyJob, JobDefinition
 from durably.mapping import Items
-from durably.models import LogLevel, Seconds
+from durably.models import LogLevel, Seconds, StepKind
 from durably.options import ChildOptions, Limits
 from durably.policies import Policy
 from durably.resources import Resources
@@ -37,14 +37,43 @@ T = TypeVar("T")
 RUN_ID = "inline"
 LEVELS: Mapping[LogLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
+NOTHING: Codec[None] = codec_for(type(None))
+
 _current_step: ContextVar[str | None] = ContextVar("durably_inline_step", default=None)
 
 logger: logging.Logger = logging.getLogger("durably.inline")
 
 
-async def run_inline(job: JobDefinition[In, Out], input: In, resources: Resources) -> Out:
+class StandIn(Protocol):
+    """Answers for the steps of a job that is executed inline."""
+
+    async def __call__(
+        self, place: str, kind: StepKind, codec: Codec[Any], really: Callable[[], Awaitable[object]], /
+    ) -> object:
+        """What the step answers, or raises; `await really()` executes it.
+
+        Args:
+            place: The step's name.
+            kind: What it is.
+            codec: Of what it answers.
+            really: What it would do otherwise.
+        """
+        ...
+
+
+async def everything_itself(
+    place: str, kind: StepKind, codec: Codec[Any], really: Callable[[], Awaitable[object]], /
+) -> object:
+    """Every step does what it would do."""
+    del place, kind, codec
+    return await really()
+
+
+async def run_inline(
+    job: JobDefinition[In, Out], input: In, resources: Resources, *, stand_in: StandIn = everything_itself
+) -> Out:
     """Execute the job's function here and now; see `JobHandle.run_inline`."""
-    link = _Link(job, _validated(job, input), resources)
+    link = _Link(job, _validated(job, input), resources, stand_in)
     while True:
         try:
             output = await _call(job, link)
@@ -84,6 +113,7 @@ class _Link:
     job: AnyJob
     input: Any
     resources: Resources
+    stand_in: StandIn
     number: int = 1
     successor: "_Link | None" = None
     children: dict[str, tuple[str, object]] = field(default_factory=dict[str, tuple[str, object]])
@@ -147,21 +177,36 @@ class InlineStepContext(StepContext):
 
     @override
     async def _sleep(self, name: str, *, duration: float | None = None, until: float | None = None) -> None:
-        self._enter(self._place(name))
+        place = self._place(name)
+        self._enter(place)
+        await self._link.stand_in(place, "sleep", NOTHING, _no_time)
 
     @override
     async def wait_for_signal(
         self, name: str, type_: type[T], /, *, key: str | None = None, timeout: Seconds | None = None
     ) -> T:
-        raise StepError(f"run_inline has no signals; {name!r} would wait for ever: trigger the job instead")
+        async def never_comes() -> NoReturn:
+            raise StepError(
+                f"run_inline has no signals; {name!r} would wait for ever: trigger the job instead"
+            )
+
+        place = self._place(name)
+        self._enter(place)
+        return cast("T", await self._link.stand_in(place, "signal", codec_for(type_), never_comes))
 
     @override
     async def invoke(
         self, name: str, job: Invocable[In, Out], input: In, /, **options: Unpack[ChildOptions]
     ) -> Out:
-        self._enter(self._place(name))
-        definition = cast("JobDefinition[In, Out]", getattr(job, "definition", job))
-        return await run_inline(definition, input, self._link.resources)
+        return await self._invoke("child", self._place(name), job, input)
+
+    async def _invoke(self, kind: StepKind, place: str, job: Invocable[In, Out], input: In) -> Out:
+        async def execute() -> Out:
+            definition = cast("JobDefinition[In, Out]", getattr(job, "definition", job))
+            return await run_inline(definition, input, self._link.resources)
+
+        self._enter(place)
+        return cast("Out", await self._link.stand_in(place, kind, job.output_codec, execute))
 
     @override
     async def spawn(
@@ -174,18 +219,23 @@ class InlineStepContext(StepContext):
         detached: bool = False,
         **options: Unpack[ChildOptions],
     ) -> str:
-        output = await self.invoke(name, job, input, **options)
-        child_id = f"{self._origin}/{self._place(name)}"
+        place = self._place(name)
+        output = await self._invoke("spawn", place, job, input)
+        child_id = f"{self._origin}/{place}"
         self._link.children[child_id] = (job.name, output)
         return child_id
 
     @override
     async def join(self, name: str, job: Invocable[In, Out], child_id: str, /) -> Out:
-        self._enter(self._place(name))
-        job_name, output = self._link.children.get(child_id, (None, None))
-        if job_name != job.name:
-            raise ValidationError(f"{child_id!r} is no child of this run that executes {job.name!r}")
-        return cast("Out", output)
+        async def find() -> object:
+            job_name, output = self._link.children.get(child_id, (None, None))
+            if job_name != job.name:
+                raise ValidationError(f"{child_id!r} is no child of this run that executes {job.name!r}")
+            return output
+
+        place = self._place(name)
+        self._enter(place)
+        return cast("Out", await self._link.stand_in(place, "child", job.output_codec, find))
 
     @override
     async def continue_as_new(self, input: object, /) -> NoReturn:
@@ -195,7 +245,7 @@ class InlineStepContext(StepContext):
         link = self._link
         if link.successor is None:
             value = _validated(link.job, input)
-            link.successor = _Link(link.job, value, link.resources, link.number + 1, children=link.children)
+            link.successor = replace(link, input=value, number=link.number + 1)
         raise _Continued
 
     @override
@@ -219,10 +269,13 @@ class InlineStepContext(StepContext):
         del policy
         self._enter(place, call_site)
         token = _current_step.set(place)
-        try:
+
+        async def call() -> object:
             value = body()
-            if isawaitable(value):
-                value = await value
+            return await value if isawaitable(value) else value
+
+        try:
+            value = await self._link.stand_in(place, "run", codec, call)
             what = f"the result of step {place!r}"
             return codec.encode(value, what=what, limit=Limits().payload_bytes)[1]
         except Exception as error:
@@ -267,6 +320,10 @@ class InlineStepContext(StepContext):
         if place is None:
             raise outside_a_step(asked)
         return place
+
+
+async def _no_time() -> None:
+    """What a sleep takes here."""
 
 
 class _InlineLog(StepLog):

@@ -7,6 +7,7 @@ real engine. These names may change with a minor release; the release notes then
 from durably.codec import Codec, codec_for
 from durably.environment import Environment, Lane, RealEnvironment, ThreadPool, Ticker
 from durably.filters import RunFilter
+from durably.inline import StandIn
 from durably.stores.base import Store
 from durably.stores.sqlite import SqliteStore
 from durably.stores.sqlite.connection import Connector
@@ -61,6 +62,7 @@ __all__ = [
     "Seen",
     "Settled",
     "SqliteStore",
+    "StandIn",
     "StepRecord",
     "Store",
     "Survey",

@@ -4,6 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from durably_testing.assertions import (
+        assert_at_most_once,
+        assert_effects,
+        assert_no_stuck,
+        assert_resumed_from,
+        assert_triggered,
+    )
     from durably_testing.clock import Span, VirtualClock
     from durably_testing.crashes import Failure, Report, crash_at_every_step
     from durably_testing.effects import EffectLedger
@@ -16,10 +23,13 @@ if TYPE_CHECKING:
         SimulationError,
     )
     from durably_testing.evidence import Doing, Kill, KillMoment, note_effect
+    from durably_testing.executions import Execution
+    from durably_testing.fakes import FakedRun, FakeStep, fake_step
     from durably_testing.faults import Fault, Kind, Moment, Plan
     from durably_testing.faulty import FaultyStore, How
     from durably_testing.histories import assert_replays, record_history
     from durably_testing.killing import KillLoop
+    from durably_testing.leaks import assert_no_leaks
     from durably_testing.machine import DurableMachine, Wish
     from durably_testing.oracle import invariant_triggers, violations
     from durably_testing.processes import die
@@ -34,7 +44,10 @@ __all__ = [
     "Doing",
     "DurableMachine",
     "EffectLedger",
+    "Execution",
     "Failure",
+    "FakeStep",
+    "FakedRun",
     "Fault",
     "FaultyStore",
     "HistoryError",
@@ -58,10 +71,17 @@ __all__ = [
     "VirtualClock",
     "VirtualDurably",
     "Wish",
+    "assert_at_most_once",
+    "assert_effects",
+    "assert_no_leaks",
+    "assert_no_stuck",
     "assert_replays",
+    "assert_resumed_from",
+    "assert_triggered",
     "crash_at_every_step",
     "crash_plans",
     "die",
+    "fake_step",
     "inputs_for",
     "invariant_triggers",
     "json_values",
@@ -78,6 +98,13 @@ __all__ = [
 # Where each name lives, so that nothing is imported before it is asked for: the plugin, and with it
 # this module, is loaded in every pytest session of our users.
 _MODULES = {
+    "assertions": [
+        "assert_at_most_once",
+        "assert_effects",
+        "assert_no_stuck",
+        "assert_resumed_from",
+        "assert_triggered",
+    ],
     "clock": ["Span", "VirtualClock"],
     "crashes": ["Failure", "Report", "crash_at_every_step"],
     "effects": ["EffectLedger"],
@@ -90,10 +117,13 @@ _MODULES = {
         "SimulationError",
     ],
     "evidence": ["Doing", "Kill", "KillMoment", "note_effect"],
+    "executions": ["Execution"],
+    "fakes": ["FakedRun", "FakeStep", "fake_step"],
     "faults": ["Fault", "Kind", "Moment", "Plan"],
     "faulty": ["FaultyStore", "How"],
     "histories": ["assert_replays", "record_history"],
     "killing": ["KillLoop"],
+    "leaks": ["assert_no_leaks"],
     "machine": ["DurableMachine", "Wish"],
     "oracle": ["invariant_triggers", "violations"],
     "processes": ["die"],

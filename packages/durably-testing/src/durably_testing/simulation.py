@@ -11,6 +11,7 @@ from durably import Durably, Event, JobDefinition, JobHandle, LogEntry, Run, Run
 from durably_testing.boundary import Word
 from durably_testing.effects import EffectLedger
 from durably_testing.errors import PromiseBroken
+from durably_testing.executions import Execution, Executions
 from durably_testing.faults import Fault, Plan, in_order
 from durably_testing.loop import outside_of_loops
 from durably_testing.tokens import Setting, make_token
@@ -41,6 +42,8 @@ class SimulatedRun(Generic[In, Out]):
     """Those of all processes, in the order in which they were told."""
     effects: Mapping[str, int]
     """How often each step's body began, by the step's name, and what the job noted in its ledger; 0 for others."""
+    executions: Sequence[Execution]
+    """The calls of the job's function, in the order in which they began."""
     struck: Sequence[str]
     """The faults that struck, in words."""
     setting: Setting
@@ -199,6 +202,8 @@ def _tell(
 ) -> SimulatedRun[In, Out]:
     for _ in range(setting.workers):
         world.start_worker()
+    executions = Executions()
+    world.witness.hearers.append(executions.hear)
     run_id = world.do(world.client.register(definition).trigger(input)).id
     world.rest(None if meanwhile is None else partial(meanwhile, world.client, run_id))
     world.testify()
@@ -213,6 +218,7 @@ def _tell(
         logs=logs,
         events=tuple(world.witness.events),
         effects=world.effects.counts(),
+        executions=executions.of(run_id),
         struck=tuple(world.struck),
         setting=setting,
         violations=tuple(world.violations()),
