@@ -12,12 +12,16 @@ REPOSITORY: Final = Path(__file__).parents[2]
 DISTRIBUTIONS: Final = ("durably-core", "durably-web", "durably-testing")
 
 
+def own_environment() -> dict[str, str]:
+    """The variables of a shell that knows nothing of this workshop."""
+    ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PYTHON", "DURABLY_PROFILE", "PYTEST_ADDOPTS"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def run(*command: str | Path, cwd: Path) -> str:
     """Run `command` as a stranger's shell would; its output, or a failure that shows it."""
-    ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PYTHON"}
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(
-        [*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        [*map(str, command)], cwd=cwd, env=own_environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
         pytest.fail(

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from durably import Durably, ValidationError
+from durably import Durably, StepContext, ValidationError, job
 from durably_testing import (
     EffectLedger,
     Fault,
@@ -176,3 +176,33 @@ def test_a_ledger_knows_names_keys_and_order() -> None:
     assert (ledger.count("pay"), ledger.count("pay", key="a"), ledger.count("none")) == (2, 1, 0)
     assert ledger.order() == ("pay", "pay", "mail")
     assert ledger.counts() == {"pay": 2, "mail": 1}
+
+
+class Till:
+    def __init__(self, drawer: list[int]) -> None:
+        self.drawer = drawer
+
+
+def test_doubles_are_handed_to_jobs_by_type_and_begin_anew_in_each_history() -> None:
+    drawer: list[int] = []
+    opened: list[Till] = []
+
+    def till() -> Till:
+        opened.append(Till(drawer))
+        return opened[-1]
+
+    @job
+    async def sells(step: StepContext, input: int, till: Till) -> int:
+        await step.run("sell", till.drawer.append, input)
+        await step.run("thank", int)
+        return len(till.drawer)
+
+    calm = simulate(sells, 3, resources=[till], prepare=drawer.clear)
+    again = simulate(sells, 4, resources=[till], prepare=drawer.clear)
+
+    assert (calm.output, again.output, drawer) == (1, 1, [4])
+    assert len(opened) == 4, "one for each worker"
+    report = crash_at_every_step(
+        sells, 5, resources=[till], prepare=drawer.clear, deterministic=False, kinds=["kill"]
+    )
+    assert [str(failure) for failure in report.failures] == []

@@ -1,6 +1,6 @@
 """Simulating one history of one run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, cast
@@ -136,6 +136,11 @@ class Scene(TypedDict, total=False):
     """Decides the store's latencies, jitter and ids. Default 0."""
     jobs: Iterable[AnyJob[Any, Any]]
     """Other jobs that the workers must know, e.g. children."""
+    resources: Iterable[Callable[..., object]]
+    """Factories of what the jobs take by type: doubles. Each simulated process opens its own."""
+    prepare: Callable[[], object] | None
+    """Called before each history: puts the doubles of the outside world back to their beginning. The ids of
+    runs, and so their idempotency keys, are the same in every history of a seed."""
     meanwhile: Meanwhile | None
     """What the outside does, e.g. send a signal; no fault strikes it."""
     effects: EffectLedger | None
@@ -163,7 +168,8 @@ def simulate(
         job: What is executed.
         input: Its input.
         faults: What goes wrong, and where.
-        **scene: See `Scene`: `workers`, `seed`, `jobs`, `meanwhile`, `effects`, `horizon`, `deterministic`.
+        **scene: See `Scene`: `workers`, `seed`, `jobs`, `resources`, `prepare`, `meanwhile`, `effects`,
+            `horizon`, `deterministic`.
 
     Raises:
         ValidationError: The input does not fit the job.
@@ -176,9 +182,14 @@ def simulate(
         plan=in_order(tuple(faults)), workers=scene.get("workers", 2), seed=scene.get("seed", 0)
     )
 
+    prepare = scene.get("prepare")
+
     def tell() -> SimulatedRun[In, Out]:
+        if prepare is not None:
+            prepare()
         world = World(
             [definition, *others],
+            resources=scene.get("resources", ()),
             effects=effects if effects is not None else EffectLedger(),
             plan=setting.plan,
             seed=setting.seed,

@@ -62,6 +62,7 @@ class World:
     Args:
         jobs: What the programs know.
         effects: The ledger; it is cleared.
+        resources: Factories of what the jobs take by type; each process opens its own.
         plan: Faults that strike at their points.
         seed: Decides the store's latencies, jitter and ids.
         horizon: Virtual seconds without any news after which whatever has not ended is stuck.
@@ -73,6 +74,7 @@ class World:
         jobs: Iterable[JobDefinition[Any, Any]],
         *,
         effects: EffectLedger,
+        resources: Iterable[Callable[..., object]] = (),
         plan: Plan = (),
         seed: int = 0,
         horizon: float = HORIZON,
@@ -80,6 +82,7 @@ class World:
     ) -> None:
         guard_the_real_world()
         self._jobs = tuple(jobs)
+        self._resources = tuple(resources)
         self._random = Random(seed)
         self._horizon = horizon
         self._by_word = {(fault.at, fault.moment): fault for fault in plan}
@@ -274,6 +277,7 @@ class World:
             environment=environment,
             worker=worker,
             jobs=self._jobs,
+            resources=self._resources,
             stale_threshold=LEASE,
             heartbeat_interval=HEARTBEAT,
             polling_interval=POLLING,
