@@ -96,7 +96,9 @@ def _chained(run: SimulatedRun[Any, Any]) -> None:
     for number in range(3):
         assert 1 <= run.effects[f"visit-{number}"] <= 1 + run.crashes
         assert 1 <= run.effects[f"part-{10 * (number + 1)}"] <= 1 + run.crashes
-    assert 3 <= run.effects["visit"] <= 3 + run.crashes
+    # A worker is killed in one link; a clock that has jumped stays wrong through all three of them.
+    struck_links = 3 if any(fault.kind == "skew" for fault in run.faults) else 1
+    assert 3 <= run.effects["visit"] <= 3 + struck_links * run.crashes
     assert len(run.runs) == 4
     numbers = [entry.sequence for entry in run.logs]
     assert numbers == sorted(set(numbers))
