@@ -212,6 +212,9 @@ class KillLoop:
             if not await self._unfinished():
                 await self._environment.sleep(LOOK_EVERY)
                 continue
+            if not self._dooms:
+                # Another worker has taken the last one while this one looked.
+                return
             doom = self._dooms.pop()
             mortal = await self._life(doom)
             if doom.deed == "kill":
