@@ -17,10 +17,12 @@ from urllib.request import Request, urlopen
 import pytest
 
 import durably
+import durably_testing
 import durably_web
 from docs import life_of_a_run
 from durably import spi
 from durably.lifecycle import TRANSITIONS
+from durably_testing import plugin
 from tests.docs.pages import DOCS, REPOSITORY, blocks, fits
 
 RUNNER = Path(__file__).with_name("pages.py")
@@ -167,10 +169,11 @@ def test_the_life_of_a_run_is_drawn_from_the_engine() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
-    shown = re.findall(r"^::: (durably(?:\.spi|_web)?)\.(\w+)$", pages, re.MULTILINE)
+    shown = re.findall(r"^::: (durably(?:\.spi|_web|_testing)?)\.(\w+)$", pages, re.MULTILINE)
     promised = {("durably", name) for name in set(durably.__all__) - {"__version__"}}
     promised |= {("durably.spi", name) for name in spi.__all__ if name not in durably.__all__}
     promised |= {("durably_web", name) for name in durably_web.__all__}
+    promised |= {("durably_testing", name) for name in durably_testing.__all__}
 
     assert sorted(set(shown) - {("durably", "spi")}) == sorted(promised)
 
@@ -182,6 +185,17 @@ def test_every_option_and_every_event_is_on_its_page() -> None:
     named = [*durably.DurablyOptions.__annotations__, *durably.TriggerOptions.__annotations__]
     assert [name for name in named if f"`{name}`" not in options] == []
     assert [name for name in get_args(durably.EventType) if f"`{name}`" not in watching] == []
+
+
+def test_every_fixture_and_option_of_the_pytest_plugin_is_in_the_reference() -> None:
+    reference = (DOCS / "reference" / "testing.md").read_text(encoding="utf-8")
+    source = Path(plugin.__file__).read_text(encoding="utf-8")
+    options = re.findall(r"\"(--durably-[a-z-]+)\"", source)
+    fixtures = re.findall(r"^@pytest\w*\.fixture\n(?:async )?def (\w+)", source, re.MULTILINE)
+
+    assert len(options) == 6
+    assert len(fixtures) == 4
+    assert [name for name in (*options, *fixtures) if f"`{name}" not in reference] == []
 
 
 def test_every_page_is_in_the_navigation_and_every_decision_in_its_list() -> None:

@@ -54,7 +54,7 @@ def test_python_runs_as_printed(block: str, tmp_path: Path) -> None:
 
 
 def test_the_front_page_and_the_package_pages_each_have_a_job() -> None:
-    assert [len(blocks(readme)) for readme in READMES] == [1, 1, 1, 0]
+    assert [len(blocks(readme)) for readme in READMES] == [1, 1, 1, 1]
 
 
 def test_the_crash_test_finds_what_the_readme_says(tmp_path: Path) -> None:

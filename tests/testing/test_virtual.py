@@ -12,6 +12,7 @@ from durably import (
     Retry,
     SleepingUntil,
     StepContext,
+    StoreFullError,
     StoreUnavailableError,
     ValidationError,
     job,
@@ -427,6 +428,16 @@ async def test_a_store_that_never_works_again_ends_the_drain(durably: VirtualDur
     durably.faults.fail("claim", times=None)
     with pytest.raises(StoreUnavailableError, match="simulated"):
         await durably.drain()
+
+
+async def test_a_verb_that_meets_a_store_in_trouble_gives_up_in_virtual_time(durably: VirtualDurably) -> None:
+    durably.faults.fail("enqueue", how="full", times=None)
+    begun = durably.clock.now()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreFullError):
+            await durably.register(order).trigger(Order(amount=1))
+    assert durably.clock.now() > begun
 
 
 async def test_a_store_may_hang_for_a_while(durably: VirtualDurably) -> None:

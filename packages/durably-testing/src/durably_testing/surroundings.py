@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
 from os import PathLike
 from typing import Any, TypeVar, cast
 
@@ -20,6 +21,9 @@ Item = TypeVar("Item")
 SLICE = 1.0
 """Virtual seconds after which a store that hangs shows that it still does."""
 
+
+_is_engine: ContextVar[bool] = ContextVar("durably_testing_engine", default=False)
+"""Whether it is the engine, or a job, that executes; else it is the test."""
 
 HOUSEKEEPING = frozenset({"check", "news", "renew", "sweep", "orphans", "forget_signals", "purge"})
 
@@ -64,6 +68,10 @@ class VirtualEnvironment(RealEnvironment):
 
     @override
     async def sleep(self, seconds: float, /) -> None:
+        if not _is_engine.get():
+            # Somebody called a verb, and the store is in trouble: nobody is there who would move the clock.
+            self._clock.advance(seconds)
+            seconds = 0
         await self._clock.sleep(seconds)
 
     @override
@@ -82,7 +90,9 @@ class VirtualEnvironment(RealEnvironment):
     @override
     def spawn(self, work: Coroutine[object, object, T], /, *, name: str) -> "asyncio.Task[T]":
         self.sign()
-        return super().spawn(work, name=name)
+        context = copy_context()
+        context.run(_is_engine.set, True)
+        return asyncio.get_running_loop().create_task(work, name=name, context=context)
 
     @override
     def lane(
