@@ -55,6 +55,15 @@ def test_it():
     print(profile.name, profile.examples, profile.seed, profile.replay, profile.update_histories)
 """
 
+CARELESS_PLAN = """
+import pytest
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fixture", ["durably", "durably_file"])
+async def test_it(durably, durably_file, fixture):
+    {"durably": durably, "durably_file": durably_file}[fixture].faults.fail("claim")
+"""
+
 RARE = """
 from durably_testing import sometimes
 
@@ -158,6 +167,14 @@ def test_places_that_were_never_reached_are_listed_and_may_be_demanded(pytester:
     demanded = pytester.runpytest_subprocess(*PLUGIN, "--durably-require-sometimes")
     assert demanded.ret == pytest.ExitCode.TESTS_FAILED
     demanded.stdout.fnmatch_lines(["--durably-require-sometimes: each of them must be"])
+
+
+def test_the_fixtures_tell_of_a_planned_fault_that_never_struck(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CARELESS_PLAN)
+    told = run(pytester)
+
+    told.assert_outcomes(passed=2, errors=2)
+    told.stdout.fnmatch_lines(["*planned and never struck: claim (call 1, before)*"])
 
 
 def test_a_token_replays_one_history_of_its_own_test_and_nothing_else(pytester: pytest.Pytester) -> None:

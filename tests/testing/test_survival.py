@@ -18,6 +18,7 @@ from durably_testing import (
     NothingTestedError,
     PromiseBroken,
     ReplayTokenError,
+    Scene,
     SimulatedRun,
     SimulationError,
     simulate,
@@ -26,6 +27,7 @@ from durably_testing import (
 from durably_testing.determinism import difference_of, parting_of
 from durably_testing.profile import Profile, use_profile
 from durably_testing.tokens import read_token
+from durably_testing.trials import Failure, Trial
 from tests.testing.sample_jobs import Order, names_by_chance, order
 
 
@@ -87,13 +89,17 @@ def never(input: Order, run: Run) -> None:
 def test_a_job_that_survives_passes_and_is_called_with_every_crash() -> None:
     seen: list[str] = []
 
-    @survives_crashes(order, examples=10)
+    @survives_crashes(order, examples=20)
     def check(input: Order, run: Run) -> None:
         assert run.output.paid == input.amount
         assert run.effects["charge"] <= 1 + run.crashes
         seen.extend(run.struck)
 
-    check()
+    before = use_profile(Profile(seed=1))
+    try:
+        check()
+    finally:
+        use_profile(before)
     assert any("killed before the checkpoint of step 'charge'" in words for words in seen)
     assert any("paused for 36 s" in words for words in seen)
     assert any("killed at turn" in words for words in seen), "and with what is drawn"
@@ -131,6 +137,29 @@ def test_what_takes_two_faults_is_found_and_told_with_two(monkeypatch: pytest.Mo
     assert "  2. worker" in said
     assert "  3. worker" not in said
     assert "Order(amount=1)" in said
+
+
+def test_a_fault_that_is_not_needed_is_left_out_wherever_it_stands() -> None:
+    def check(input: Order, run: Run) -> None:
+        assert run.effects["first"] <= 1
+
+    trial = Trial(charges_twice, check, Scene())
+    plan: list[Fault] = []
+    run = simulate(charges_twice, Order(amount=4))
+    # One that does no harm, before and after the one that does.
+    for about in ("introduction", "'first'", "'second'"):
+        last = plan[-1].at if plan else -1
+        at = next(word.number for word in run.words if word.number > last and about in word.about)
+        plan.append(Fault(at, "kill"))
+        run = simulate(charges_twice, Order(amount=4), faults=plan)
+    with pytest.raises(AssertionError) as found:
+        check(run.input, run)
+
+    fewest = trial.with_fewest_faults(Failure(run.input, run, found.value, None))
+    assert len(run.struck) == 3
+    assert [words.split(" ", 1)[1] for words in fewest.run.struck] == [
+        "killed before the checkpoint of step 'first'"
+    ]
 
 
 def test_a_step_whose_name_is_made_by_chance_is_found_with_the_crash() -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from durably import (
     ConfigurationError,
     Retry,
+    RunCancelledError,
     SleepingUntil,
     StepContext,
     StoreFullError,
@@ -288,6 +289,21 @@ async def test_instances_on_one_file_hear_of_each_other_at_once(durably_file: Vi
     assert durably_file.environment is not other.environment
 
 
+async def test_what_one_instance_writes_the_others_hear_of_while_time_stands_still(
+    durably_file: VirtualDurably,
+) -> None:
+    other = await durably_file.another()
+    run = await durably_file.register(order).trigger(Order(amount=2), delay=60)
+    waiting = asyncio.create_task(durably_file.wait_for_run(run.id))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    await other.cancel(run.id)
+
+    async with asyncio.timeout(5):
+        with pytest.raises(RunCancelledError):
+            await waiting
+
+
 async def test_a_database_in_memory_has_one_instance(durably: VirtualDurably) -> None:
     with pytest.raises(ConfigurationError, match="durably_file"):
         await durably.another()
@@ -308,8 +324,16 @@ async def test_an_instance_may_have_a_worker_in_the_background() -> None:
         run = await durably.register(order).trigger(Order(amount=1))
         while (found := await durably.get_run(run.id)) and found.status != "waiting":
             await asyncio.sleep(0)
+        # Until the worker has nothing to do.
+        for _ in range(200):
+            await asyncio.sleep(0)
         durably.clock.advance("14d")
-        assert (await durably.wait_for_run(run.id, timeout=5)).status == "completed"
+        # Not by any timer of the real clock: the worker looks because time has passed.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        ended = await durably.get_run(run.id)
+        assert ended is not None
+        assert ended.completed_step_count > 1
 
 
 # The clock
@@ -416,12 +440,35 @@ async def test_a_worker_that_cannot_ask_for_work_is_started_again(durably: Virtu
 
 
 async def test_a_claim_whose_answer_was_lost_is_handed_back(durably: VirtualDurably) -> None:
+    begun = durably.clock.now()
     durably.faults.fail("claim", how="after")
     run = await durably.register(order).trigger(Order(amount=1))
     await durably.drain()
 
     assert (await durably.wait_for_run(run.id)).status == "completed"
+    assert durably.clock.now() - begun < timedelta(days=15), "nobody had to wait for a lease to run out"
     assert durably.effects.counts() == {"charge": 1, "ship": 1}
+
+
+async def test_a_store_that_fails_after_the_fact_has_done_it_all_the_same(durably: VirtualDurably) -> None:
+    handle = durably.register(order)
+    await handle.trigger(Order(amount=1))
+    durably.faults.fail("enqueue", how="after", times=None)
+    with pytest.raises(StoreUnavailableError):
+        await handle.trigger(Order(amount=2))
+
+    assert [run.input.amount for run in await handle.get_runs()] == [2, 1]
+    assert durably.faults.struck[0] == "enqueue failed after at its call 2"
+
+
+async def test_calls_are_counted_from_the_plan_on(durably: VirtualDurably) -> None:
+    assert await durably.get_run("none") is None
+    durably.faults.fail("get_run", nth=2)
+    assert await durably.get_run("none") is None
+    with pytest.raises(StoreUnavailableError):
+        await durably.get_run("none")
+    assert await durably.get_run("none") is None
+    assert durably.faults.struck == ("get_run failed before at its call 3",)
 
 
 async def test_a_store_that_never_works_again_ends_the_drain(durably: VirtualDurably) -> None:

@@ -131,7 +131,7 @@ class Trial(Generic[In, Out]):
         except Exception:
             if self._failure is None:
                 raise
-            failure = self._with_fewest_faults(self._failure)
+            failure = self.with_fewest_faults(self._failure)
             raise failure.error.with_traceback(failure.traceback) from None
 
     def require_a_crash(self) -> None:
@@ -184,12 +184,12 @@ class Trial(Generic[In, Out]):
             self._failure.tell()
             raise
 
-    def _with_fewest_faults(self, failure: Failure[In, Out]) -> Failure[In, Out]:
+    def with_fewest_faults(self, failure: Failure[In, Out]) -> Failure[In, Out]:
         """Leave out of a history's faults what is not needed; points are numbered anew after each."""
         for left_out in range(len(failure.run.faults)):
             smaller = self._without(failure, left_out)
             if smaller is not None:
-                return self._with_fewest_faults(smaller)
+                return self.with_fewest_faults(smaller)
         return failure
 
     def _without(self, failure: Failure[In, Out], left_out: int) -> Failure[In, Out] | None:
