@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime
 from itertools import product
 
 import pytest
@@ -15,6 +16,8 @@ ASKED = [
     RunFilter(job_name=("other",)),
     RunFilter(labels={"org": "a"}),
     RunFilter(labels={"org": "b", "kind": "x"}),
+    RunFilter(created_since=datetime(2020, 1, 1, tzinfo=UTC)),
+    RunFilter(created_before=datetime(2020, 1, 1, tzinfo=UTC)),
     RunFilter(is_nothing=True),
 ]
 
@@ -90,7 +93,15 @@ async def test_a_subscription_to_nothing_passes_over_every_change(durably: Durab
             await anext(nothing)
 
 
-@pytest.mark.parametrize("criteria", [{"status": ("leased",)}, {"labels": {"no key": "x"}}])
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        {"status": ("leased",)},
+        {"labels": {"no key": "x"}},
+        {"created_since": datetime(2026, 11, 22)},  # noqa: DTZ001 (without its zone it may mean many instants)
+        {"created_before": datetime(2026, 11, 22)},  # noqa: DTZ001
+    ],
+)
 def test_a_filter_that_cannot_be_used_is_refused(criteria: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         run_filter(None, None, None, unchecked(RunFilter)(**criteria))

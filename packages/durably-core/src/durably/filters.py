@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
 
 from durably.errors import ValidationError
@@ -26,6 +27,10 @@ class RunFilter:
     job_name: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """All of them must match."""
+    created_since: datetime | None = None
+    """Runs created at this instant or later."""
+    created_before: datetime | None = None
+    """Runs created before this instant."""
     is_nothing: bool = False
     """Whether no run can fit: what two filters mean that contradict each other."""
 
@@ -37,6 +42,8 @@ class RunFilter:
             status=status,
             job_name=job_name,
             labels={**self.labels, **other.labels},
+            created_since=max(_known(self.created_since, other.created_since), default=None),
+            created_before=min(_known(self.created_before, other.created_before), default=None),
             is_nothing=self.is_nothing or other.is_nothing or not (knows_status and knows_job and agree),
         )
 
@@ -50,10 +57,15 @@ class RunFilter:
 
     def fits(self, run: Run) -> bool:
         """Whether this run is meant."""
-        return (not self.status or run.status in self.status) and self.covers(run.job_name, run.labels)
+        return (
+            (not self.status or run.status in self.status)
+            and (self.created_since is None or run.created_at >= self.created_since)
+            and (self.created_before is None or run.created_at < self.created_before)
+            and self.covers(run.job_name, run.labels)
+        )
 
     def covers(self, job_name: str, labels: Mapping[str, str]) -> bool:
-        """Whether runs of this job with these labels are meant, in some status at least."""
+        """Whether runs of this job with these labels are meant, in some status and of some age at least."""
         return (
             not self.is_nothing
             and (not self.job_name or job_name in self.job_name)
@@ -70,7 +82,7 @@ def run_filter(
     """A checked filter; with `where`, only runs that fit this one too.
 
     Raises:
-        ValidationError: A status does not exist, or a label is none.
+        ValidationError: A status does not exist, a label is none, or an instant has no time zone.
     """
     filter = RunFilter(
         status=(status,) if isinstance(status, str) else tuple(status or ()),
@@ -83,11 +95,22 @@ def run_filter(
             raise ValidationError(
                 f"status: there is no {one!r}; there are: {', '.join(STATUSES)}", fields=("status",)
             )
+    for bound in ("created_since", "created_before"):
+        instant: datetime | None = getattr(wanted, bound)
+        if instant is not None and instant.tzinfo is None:
+            raise ValidationError(
+                f"{bound}: {instant} has no time zone; say which, e.g. datetime(…, tzinfo=UTC)",
+                fields=(bound,),
+            )
     return replace(
         wanted,
         status=[one for one in STATUSES if one in wanted.status],
         labels=labels(wanted.labels),
     )
+
+
+def _known(*instants: datetime | None) -> list[datetime]:
+    return [instant for instant in instants if instant is not None]
 
 
 def _common(one: Sequence[T], other: Sequence[T]) -> tuple[Sequence[T], bool]:

@@ -39,8 +39,8 @@ class RunVerbs:
     ) -> list[Run]:
         """Runs that match all of it, newest first.
 
-        Served by an index: no filter, one status, one job, one label. Others are scans that end at
-        `limit`.
+        Served by an index: no filter, one status, one job, one label, and any of them with bounds on
+        when the runs were created. Others are scans that end at `limit`.
 
         Args:
             status: One or several; None and empty mean any.

@@ -3,10 +3,12 @@
 They are the only ones that are not constant text: which index serves a list depends on what is
 asked for. A list is cut into arms, each of which some index gives already in order (a label's runs,
 one job in one status, one status, all runs), so that an arm stops after the rows that the page
-needs, however many runs there are.
+needs, however many runs there are. Instants of creation are found beforehand, as places in the order
+of creation (`Span`): so they bound every arm, whatever index it walks along.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias, get_args
 
@@ -21,8 +23,30 @@ MOST_ARMS = 100
 Statement: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Places in the order of creation: from `first` on, up to but without `end`."""
+
+    first: int | None = None
+    end: int | None = None
+
+    def until(self, place: int | None) -> "Span":
+        """What of it stands before this place."""
+        ends = [end for end in (self.end, place) if end is not None]
+        return Span(self.first, min(ends, default=None))
+
+
+EVERYTHING = Span()
+
+
 def compose_list(
-    filter: RunFilter, *, limit: int | None, offset: int, before: int | None, after: int | None
+    filter: RunFilter,
+    *,
+    limit: int | None,
+    offset: int,
+    before: int | None,
+    after: int | None,
+    span: Span = EVERYTHING,
 ) -> Statement:
     """The snapshots of a page; in no promised order."""
     values: dict[str, Value] = {
@@ -30,7 +54,7 @@ def compose_list(
         "offset": offset,
         "reach": -1 if limit is None else limit + offset,
     }
-    arms = _arms(filter, values, before=before, after=after)
+    arms = _arms(filter, values, span.until(before), after=after)
     order = "DESC" if after is None else "ASC"
     chosen = " UNION ALL ".join(f"SELECT * FROM ({arm} ORDER BY 1 {order} LIMIT :reach)" for arm in arms)
     statement = (
@@ -41,18 +65,19 @@ def compose_list(
     return statement, values
 
 
-def compose_count(filter: RunFilter, *, cap: int) -> Statement:
+def compose_count(filter: RunFilter, *, cap: int, span: Span = EVERYTHING) -> Statement:
     """How many there are, counting no further than `cap`."""
     values: dict[str, Value] = {"cap": cap}
-    arms = _arms(filter, values)
+    arms = _arms(filter, values, span)
     return f"SELECT count(*) FROM (SELECT * FROM ({' UNION ALL '.join(arms)}) LIMIT :cap)", values
 
 
-def compose_changes(filter: RunFilter, *, after: int, limit: int) -> Statement:
+def compose_changes(filter: RunFilter, *, after: int, limit: int, span: Span = EVERYTHING) -> Statement:
     """The snapshots of the first that match and changed after a number; in no promised order."""
     values: dict[str, Value] = {"after": after, "limit": limit}
     where = [
         "run.change > :after",
+        *_within(span, values, "run.seq"),
         *_unless_nothing(filter),
         *_is_one_of("run.job_name", _bind(values, "job", filter.job_name)),
         *_is_one_of("run.status", _bind(values, "status", filter.status)),
@@ -67,7 +92,7 @@ def compose_changes(filter: RunFilter, *, after: int, limit: int) -> Statement:
     return statement, values
 
 
-def compose_endings(filter: RunFilter, *, since: float, cap: int) -> Statement:
+def compose_endings(filter: RunFilter, *, since: float, cap: int, span: Span = EVERYTHING) -> Statement:
     """Job, status, first start and end of runs that ended since an instant: the newest ones, unsorted."""
     values: dict[str, Value] = {"since": since, "cap": cap}
     facts = "SELECT run.job_name, run.status, run.started_at, run.completed_at FROM"
@@ -81,7 +106,7 @@ def compose_endings(filter: RunFilter, *, since: float, cap: int) -> Statement:
         return statement, values
     # Of these, nothing is in the order in which they ended: the newest ones stand for those that ended last.
     arms = " UNION ALL ".join(
-        f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :cap)" for arm in _arms(filter, values)
+        f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :cap)" for arm in _arms(filter, values, span)
     )
     statement = (
         f"{facts} (SELECT seq FROM ({arms}) ORDER BY seq DESC LIMIT :cap) AS page "
@@ -90,21 +115,17 @@ def compose_endings(filter: RunFilter, *, since: float, cap: int) -> Statement:
     return statement, values
 
 
-def _arms(
-    filter: RunFilter, values: dict[str, Value], *, before: int | None = None, after: int | None = None
-) -> list[str]:
+def _arms(filter: RunFilter, values: dict[str, Value], span: Span, *, after: int | None = None) -> list[str]:
     """Disjoint queries for `seq` that together find what the filter asks for."""
     jobs = _bind(values, "job", filter.job_name)
     statuses = _bind(values, "status", filter.status)
-    bounds = [("< :before", "before", before), ("> :after", "after", after)]
-    values |= {name: number for _, name, number in bounds if number is not None}
-    within = [condition for condition, _, number in bounds if number is not None]
-    place = [f"run.seq {condition}" for condition in within]
+    place = _within(span, values, "run.seq", after=after)
     rest = [*_is_one_of("run.job_name", jobs), *_is_one_of("run.status", statuses)]
     if filter.is_nothing:
         return [_arm(_unless_nothing(filter))]
     if filter.labels:
-        return [_label_arm(filter.labels, values, rest, within)]
+        within = _within(span, values, "label.run_seq", after=after)
+        return [_label_arm(filter.labels, values, [*within, *rest])]
     if jobs and len(jobs) * len(statuses or ALL_STATUSES) <= MOST_ARMS:
         wanted = statuses or [f"'{status}'" for status in ALL_STATUSES]
         pairs = product(jobs, wanted)
@@ -114,15 +135,11 @@ def _arms(
     return [_arm([*place, *rest])]
 
 
-def _label_arm(
-    labels: Mapping[str, str], values: dict[str, Value], rest: list[str], within: list[str]
-) -> str:
+def _label_arm(labels: Mapping[str, str], values: dict[str, Value], rest: list[str]) -> str:
     """Walks through the runs with the first label; the others are looked up for each."""
     (first, content), *others = labels.items()
     values |= {"key": first, "value": content}
-    where = ["label.key = :key", "label.value = :value"]
-    where += [f"label.run_seq {condition}" for condition in within]
-    where += rest
+    where = ["label.key = :key", "label.value = :value", *rest]
     where += _has_labels(dict(others), values, "run.seq")
     return (
         "SELECT label.run_seq AS seq FROM durably_run_labels AS label "
@@ -138,6 +155,12 @@ def _has_labels(labels: Mapping[str, str], values: dict[str, Value], seq: str) -
         f"AND other.value = {value} AND other.run_seq = {seq})"
         for key, value in zip(keys, contents, strict=True)
     ]
+
+
+def _within(span: Span, values: dict[str, Value], seq: str, *, after: int | None = None) -> list[str]:
+    bounds = [(">=", "first", span.first), ("<", "end", span.end), (">", "after", after)]
+    values |= {name: place for _, name, place in bounds if place is not None}
+    return [f"{seq} {sign} :{name}" for sign, name, place in bounds if place is not None]
 
 
 def _unless_nothing(filter: RunFilter) -> list[str]:

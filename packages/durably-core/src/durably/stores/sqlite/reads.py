@@ -9,6 +9,7 @@ from durably.stores.sqlite.listing import compose_count, compose_list
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import to_attempt, to_log_entry, to_run, to_step, to_worker
 from durably.stores.sqlite.session import Session, Values
+from durably.stores.sqlite.spans import span_of
 
 SQL = load("reads")
 
@@ -34,7 +35,10 @@ def list_runs(
     after: int | None = None,
 ) -> Sequence[Run]:
     """A page of runs, the newest first."""
-    statement, values = compose_list(filter, limit=limit, offset=offset, before=before, after=after)
+    span = span_of(session, filter)
+    statement, values = compose_list(
+        filter, limit=limit, offset=offset, before=before, after=after, span=span
+    )
     runs = [to_run(row) for row in session.rows(statement, values)]
     # The statement chooses the rows in this order but does not promise to give them so.
     return sorted(runs, key=lambda run: run.position, reverse=True)
@@ -42,7 +46,7 @@ def list_runs(
 
 def count_runs(session: Session, filter: RunFilter, cap: int) -> int:
     """How many match, up to `cap`."""
-    statement, values = compose_count(filter, cap=cap)
+    statement, values = compose_count(filter, cap=cap, span=span_of(session, filter))
     count: int = session.one(statement, values)[0]
     return count
 

@@ -13,6 +13,7 @@ from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import attempts_of, get_run, list_logs, list_runs, list_workers, run_at
 from durably.stores.sqlite.rows import instant, maybe_instant, to_run, to_step
 from durably.stores.sqlite.session import Session
+from durably.stores.sqlite.spans import span_of
 from durably.stores.watching import MOST_AHEAD, Entry, Facts, Seen, Survey, Tail
 
 SQL = load("watching")
@@ -52,7 +53,7 @@ def survey(session: Session, filter: RunFilter, after: int | None, limit: int) -
         if after is None or after > present:
             newest = list_runs(session, filter, limit=limit)
             return Survey(runs=newest, change=present, is_present=True)
-        statement, values = compose_changes(filter, after=after, limit=limit)
+        statement, values = compose_changes(filter, after=after, limit=limit, span=span_of(session, filter))
         runs = sorted((to_run(row) for row in session.rows(statement, values)), key=lambda run: run.change)
         reached = runs[-1].change if len(runs) == limit else present
         return Survey(runs=runs, change=reached, is_present=False)
@@ -63,7 +64,7 @@ def endings(
 ) -> tuple[float, Sequence[JobStatistics], bool]:
     """How runs ended since an instant, by job."""
     until = session.now
-    statement, values = compose_endings(filter, since=since, cap=cap)
+    statement, values = compose_endings(filter, since=since, cap=cap, span=span_of(session, filter))
     rows = session.rows(statement, values)
     return until, summarise(map(tuple, rows), since=since, until=until, parts=parts), len(rows) < cap
 
