@@ -105,3 +105,31 @@ async def test_a_subscription_to_nothing_passes_over_every_change(durably: Durab
 def test_a_filter_that_cannot_be_used_is_refused(criteria: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         run_filter(None, None, None, unchecked(RunFilter)(**criteria))
+
+
+async def test_a_search_goes_through_the_front_door(durably: Durably) -> None:
+    await world(durably)
+    [run, *_] = await durably.get_runs(labels={"org": "a"})
+    found = await durably.search_runs(run.id[-8:], by="id", where=RunFilter(labels={"org": "a"}))
+    assert [(one.id, one.input) for one in found.runs] == [(run.id, "text")]
+    assert (await durably.search_runs(run.id[-8:], by="id", where=RunFilter(labels={"org": "b"}))).runs == ()
+    assert (await durably.search_runs("no", by="error", cursor="7")).cursor is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"text": ""},
+        {"by": "input"},
+        {"limit": 0},
+        {"among": True},
+        {"by": "error", "cursor": "x"},
+        {"where": unchecked(RunFilter)(status=("leased",))},
+    ],
+)
+async def test_a_search_that_cannot_be_made_is_refused(
+    durably: Durably, arguments: dict[str, object]
+) -> None:
+    asked: dict[str, object] = {"text": "x", "by": "id", **arguments}
+    with pytest.raises(ValidationError):
+        await unchecked(durably.search_runs)(asked.pop("text"), **asked)

@@ -37,6 +37,7 @@ TOPICS = (
     "links",
     "reads",
     "schema",
+    "searching",
     "spans",
     "transitions",
     "triggering",

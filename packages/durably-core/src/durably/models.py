@@ -22,6 +22,8 @@ Disposition: TypeAlias = Literal["created", "idempotent", "coalesced"]
 Coalesce: TypeAlias = Literal["skip", "replace", "reject"]
 LogLevel: TypeAlias = Literal["info", "warning", "error"]
 WorkerState: TypeAlias = Literal["active", "draining", "lost"]
+SearchBy: TypeAlias = Literal["id", "error"]
+"""What of a run is searched: its id, or the error it failed with."""
 Durability: TypeAlias = Literal["disk", "process"]
 
 Seconds: TypeAlias = float | timedelta
@@ -186,6 +188,18 @@ class FailedRun:
 # Looked up once: every run that a caller gets is made twice, as stored and as typed.
 _FIELDS = tuple(item.name for item in fields(Run))
 _values_of: Callable[[Run], tuple[Any, ...]] = attrgetter(*_FIELDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsFound:
+    """What a search found, and how far it came."""
+
+    runs: tuple[Run, ...]
+    """The newest first."""
+    looked_at: int
+    """How many runs were searched."""
+    cursor: str | None
+    """Where to go on; None: no older run is left to be searched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

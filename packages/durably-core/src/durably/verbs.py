@@ -1,15 +1,29 @@
 """What people and programs do with runs through the front door."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from durably.errors import ValidationError
 from durably.filters import RunFilter, run_filter
-from durably.models import Link, LogEntry, Run, RunStatus, Seconds, Step, WorkerInfo
+from durably.models import (
+    Link,
+    LogEntry,
+    Run,
+    RunsFound,
+    RunStatus,
+    SearchBy,
+    Seconds,
+    Step,
+    WorkerInfo,
+)
 from durably.runs import OnLog, OnProgress, Runs
 from durably.stores.base import Store
 
 MOST_COUNTED = 10_000
 MOST_LISTED = 100
+LOOKED_AT: Final[Mapping[SearchBy, int]] = {"id": 100_000, "error": 10_000}
+"""Runs that a search looks at: ids are read from their index, errors from the runs."""
 
 
 class RunVerbs:
@@ -85,6 +99,50 @@ class RunVerbs:
     ) -> int:
         """How many runs match; counting stops at `cap`, so that it costs no more than that."""
         return await self.__store.count_runs(run_filter(status, job_name, labels, where), cap=cap)
+
+    async def search_runs(
+        self,
+        text: str,
+        /,
+        *,
+        by: SearchBy,
+        where: RunFilter | None = None,
+        limit: int = MOST_LISTED,
+        among: int | None = None,
+        cursor: str | None = None,
+    ) -> RunsFound:
+        """Runs whose id, or whose error, holds a text; newest first.
+
+        No index serves this, so it is bounded: it looks at so many runs and says how far it came.
+
+            found = await durably.search_runs("timed out", by="error")
+            older = await durably.search_runs("timed out", by="error", cursor=found.cursor)
+
+        Args:
+            text: A part of the id, or of the exception's type and message; case does not matter in ASCII.
+            by: What is searched.
+            where: Only runs that fit this filter.
+            limit: At most this many are found.
+            among: How many runs are looked at: by id the newest of all (default: 100,000), by error the
+                newest failed ones that fit (default: 10,000).
+            cursor: Go on behind an answer that had this cursor.
+
+        Raises:
+            ValidationError: There is no text, or an argument cannot be used.
+        """
+        if not text:
+            raise ValidationError("search_runs needs a text to search for", fields=("text",))
+        if by not in LOOKED_AT:
+            raise ValidationError(f"by must be one of {', '.join(LOOKED_AT)}", fields=("by",))
+        if by == "error" and cursor is not None and not (cursor.isascii() and cursor.isdigit()):
+            raise ValidationError("cursor is none that a search by error gave", fields=("cursor",))
+        most = LOOKED_AT[by] if among is None else among
+        for name, number in (("limit", limit), ("among", most)):
+            if isinstance(number, bool) or number < 1:
+                raise ValidationError(f"{name} must be at least 1", fields=(name,))
+        wanted = run_filter(None, None, None, where)
+        found = await self.__store.search_runs(wanted, text, by=by, limit=limit, among=most, cursor=cursor)
+        return replace(found, runs=tuple(self.__runs.typed(run) for run in found.runs))
 
     async def get_steps(self, run_id: str, /, *, after: int = 0, results: bool = True) -> Sequence[Step]:
         """The steps of the run's present link, in the order in which they first started.

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from durably.filters import RunFilter
-from durably.models import Link, LogEntry, Run, Step, WorkerInfo
+from durably.models import Link, LogEntry, Run, RunsFound, SearchBy, Step, WorkerInfo
 from durably.stores.values import (
     Answer,
     Claimed,
@@ -288,6 +288,24 @@ class Store(Watched, Protocol):
 
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
         """How many match; stops counting at `cap`."""
+        ...
+
+    async def search_runs(
+        self,
+        filter: RunFilter,
+        text: str,
+        /,
+        *,
+        by: SearchBy,
+        limit: int,
+        among: int,
+        cursor: str | None = None,
+    ) -> RunsFound:
+        """Those of the newest runs that match whose id, or error, holds the text in any case; newest first.
+
+        Looks at `among` runs: by id at the newest of the store, by error at the newest failed ones that
+        match. At most `limit` are found; with the `cursor` of an answer it goes on behind that.
+        """
         ...
 
     async def list_steps(self, run_id: str, /, *, after: int, results: bool = True) -> Sequence[Step]:

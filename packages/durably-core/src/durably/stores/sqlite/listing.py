@@ -20,6 +20,12 @@ ALL_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 MOST_ARMS = 100
 """SQLite takes 500; a filter by more jobs than this walks through all runs instead."""
 
+IDS = (
+    "SELECT id, seq FROM durably_runs INDEXED BY sqlite_autoindex_durably_runs_1 "
+    "WHERE id < :top ORDER BY id DESC LIMIT :among"
+)
+"""Of ids and places the index of ids has enough: of a hundred thousand runs no row is read."""
+
 Statement: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
@@ -75,14 +81,7 @@ def compose_count(filter: RunFilter, *, cap: int, span: Span = EVERYTHING) -> St
 def compose_changes(filter: RunFilter, *, after: int, limit: int, span: Span = EVERYTHING) -> Statement:
     """The snapshots of the first that match and changed after a number; in no promised order."""
     values: dict[str, Value] = {"after": after, "limit": limit}
-    where = [
-        "run.change > :after",
-        *_within(span, values, "run.seq"),
-        *_unless_nothing(filter),
-        *_is_one_of("run.job_name", _bind(values, "job", filter.job_name)),
-        *_is_one_of("run.status", _bind(values, "status", filter.status)),
-        *_has_labels(filter.labels, values, "run.seq"),
-    ]
+    where = ["run.change > :after", *_conditions(filter, values, span)]
     # The index is named: the planner would rather look at all runs in a status, and sort them.
     statement = (
         "SELECT snapshot.* FROM (SELECT run.seq FROM durably_runs AS run INDEXED BY durably_runs_change "
@@ -90,6 +89,38 @@ def compose_changes(filter: RunFilter, *, after: int, limit: int, span: Span = E
         "CROSS JOIN durably_snapshots AS snapshot ON snapshot.seq = page.seq"
     )
     return statement, values
+
+
+def compose_ids(filter: RunFilter, *, text: str, top: str, among: int, limit: int, span: Span) -> Statement:
+    """The places of runs that match, and whose id holds a text, among those of `IDS`."""
+    values: dict[str, Value] = {"text": _pattern(text), "top": top, "among": among, "limit": limit}
+    where = ["found.id LIKE :text ESCAPE '\\'", *_conditions(filter, values, span)]
+    statement = (
+        f"SELECT found.id, found.seq FROM ({IDS}) AS found "
+        f"CROSS JOIN durably_runs AS run ON run.seq = found.seq WHERE {' AND '.join(where)} "
+        "ORDER BY found.id DESC LIMIT :limit"
+    )
+    return statement, values
+
+
+def compose_errors(filter: RunFilter, *, text: str, among: int, limit: int, span: Span) -> Statement:
+    """Of the newest runs that match, `:among` of them, the places of those whose error holds a text."""
+    newest, values = compose_newest(filter, among=among, span=span)
+    error = "json_extract(run.error, '$.type') || ': ' || json_extract(run.error, '$.message')"
+    statement = (
+        f"SELECT page.seq FROM ({newest}) AS page CROSS JOIN durably_runs AS run ON run.seq = page.seq "
+        f"WHERE {error} LIKE :text ESCAPE '\\' ORDER BY page.seq DESC LIMIT :limit"
+    )
+    return statement, {**values, "text": _pattern(text), "limit": limit}
+
+
+def compose_newest(filter: RunFilter, *, among: int, span: Span) -> Statement:
+    """The places of the newest runs that match."""
+    values: dict[str, Value] = {"among": among}
+    arms = " UNION ALL ".join(
+        f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :among)" for arm in _arms(filter, values, span)
+    )
+    return f"SELECT seq FROM ({arms}) ORDER BY seq DESC LIMIT :among", values
 
 
 def compose_endings(filter: RunFilter, *, since: float, cap: int, span: Span = EVERYTHING) -> Statement:
@@ -155,6 +186,22 @@ def _has_labels(labels: Mapping[str, str], values: dict[str, Value], seq: str) -
         f"AND other.value = {value} AND other.run_seq = {seq})"
         for key, value in zip(keys, contents, strict=True)
     ]
+
+
+def _conditions(filter: RunFilter, values: dict[str, Value], span: Span) -> list[str]:
+    """What the filter asks for of `run`, by whatever index that was found."""
+    return [
+        *_within(span, values, "run.seq"),
+        *_unless_nothing(filter),
+        *_is_one_of("run.job_name", _bind(values, "job", filter.job_name)),
+        *_is_one_of("run.status", _bind(values, "status", filter.status)),
+        *_has_labels(filter.labels, values, "run.seq"),
+    ]
+
+
+def _pattern(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
 
 
 def _within(span: Span, values: dict[str, Value], seq: str, *, after: int | None = None) -> list[str]:

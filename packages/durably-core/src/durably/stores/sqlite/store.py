@@ -9,7 +9,16 @@ from typing_extensions import override
 
 from durably.environment import Environment
 from durably.filters import RunFilter
-from durably.models import Durability, Link, LogEntry, Run, Step, WorkerInfo
+from durably.models import (
+    Durability,
+    Link,
+    LogEntry,
+    Run,
+    RunsFound,
+    SearchBy,
+    Step,
+    WorkerInfo,
+)
 from durably.statistics import JobStatistics
 from durably.stores.base import Store
 from durably.stores.sqlite import (
@@ -20,6 +29,7 @@ from durably.stores.sqlite import (
     links,
     reads,
     schema,
+    searching,
     suspension,
     transitions,
     triggering,
@@ -286,6 +296,24 @@ class SqliteStore(Store):
     @override
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
         return await self.database.read(lambda session: reads.count_runs(session, filter, cap))
+
+    @override
+    async def search_runs(
+        self,
+        filter: RunFilter,
+        text: str,
+        /,
+        *,
+        by: SearchBy,
+        limit: int,
+        among: int,
+        cursor: str | None = None,
+    ) -> RunsFound:
+        return await self.database.read(
+            lambda session: searching.search_runs(
+                session, filter, text, by=by, limit=limit, among=among, cursor=cursor
+            )
+        )
 
     @override
     async def list_steps(self, run_id: str, /, *, after: int, results: bool = True) -> Sequence[Step]:
