@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-DEMO = Path(__file__).parents[2] / "docs" / "examples" / "import_airports" / "demo.py"
+REPOSITORY = Path(__file__).parents[2]
+
+
+COMMAND = [sys.executable, "-W", "error", "-m", "docs.examples.import_airports.demo"]
 
 
 def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
     """The demo, its folder for temporary files in our hands."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", DEMO, *arguments],
+        [*COMMAND, *arguments],
+        cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -64,6 +68,8 @@ def test_a_run_is_killed_in_the_middle_resumed_and_proven(tmp_path: Path) -> Non
     (database,) = re.findall(r"The database stays for a look: (.+)\n", text)
     assert Path(database).is_relative_to(tmp_path)
     assert Path(database).exists()
+    # Nobody is asked where nobody can answer.
+    assert text.rstrip().endswith("hatch run dashboard")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a console of one's own is needed to send Ctrl-C there")
@@ -89,6 +95,41 @@ def test_the_worker_does_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> No
     # The output ends with the last process that holds it.
     said(demo)
     assert demo.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no terminal to be had there")
+@pytest.mark.parametrize(("answer", "then"), [("", "$"), ("y", "A worker works")])
+def test_somebody_at_a_terminal_is_offered_the_dashboard(answer: str, then: str, tmp_path: Path) -> None:
+    import pty
+
+    offer = "from docs.examples.import_airports.demo import offer_dashboard as offer"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{offer}; offer('--port', '0', '--folder', {str(tmp_path)!r}); print('$')"],
+        cwd=REPOSITORY,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as demo:
+        try:
+            until_said(ours, "[y/N]")
+            os.write(ours, f"{answer}\n".encode())
+            until_said(ours, then)
+            if answer == "y":
+                demo.send_signal(signal.SIGINT)
+                until_said(ours, "Ended, and the worker too")
+            assert demo.wait(30) == 0
+        finally:
+            demo.kill()
+            os.close(ours)
+            os.close(theirs)
+
+
+def until_said(terminal: int, text: str) -> None:
+    """Read until this was said."""
+    seen = b""
+    while text.encode() not in seen:
+        seen += os.read(terminal, 10_000)
 
 
 def test_help_says_what_will_happen(tmp_path: Path) -> None:

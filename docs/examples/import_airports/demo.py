@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import csv
 import random
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -19,8 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from docs.examples.import_airports.jobs import ImportAirports, Imported, import_airports
 from durably import Durably, JobHandle, Run, Step
-from jobs import ImportAirports, Imported, import_airports
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "airports.csv"
@@ -145,7 +146,7 @@ def worker(database: Path) -> Generator[WorkerProcess]:
     """A worker in a process of its own; gone when this block is left, however it is left."""
     # In a session of its own, so that Ctrl-C reaches this process alone, which then sees to the worker. Should this
     # process be killed itself, its end of the pipe closes, and the worker leaves.
-    command: list[str | Path] = [sys.executable, HERE / "worker.py", database]
+    command: list[str | Path] = [sys.executable, "-m", "docs.examples.import_airports.worker", database]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield process
@@ -226,7 +227,25 @@ def main() -> int:
     say(f"\nThe database stays for a look: [bold]{database}[/]")
     query = "SELECT state, count(*) FROM airports GROUP BY 1"
     say(f'  sqlite3 {database} "{query}"')
+    if is_well:
+        offer_dashboard()
     return 0 if is_well else 1
+
+
+def offer_dashboard(*arguments: str) -> None:
+    """Name it; whoever sits at a terminal may have it at once."""
+    say("\nRuns can be watched in a browser too: [bold]hatch run dashboard[/]")
+    if sys.stdin.isatty() and sys.stdout.isatty() and is_wanted("Start it now?"):
+        sys.argv[1:] = arguments
+        runpy.run_module("docs.examples.dashboard", run_name="__main__")
+
+
+def is_wanted(question: str) -> bool:
+    """Ask; whoever says nothing does not want it."""
+    try:
+        return console.input(f"{question} [dim]\\[y/N][/] ").strip().lower() in {"y", "yes"}
+    except (EOFError, KeyboardInterrupt):
+        return False
 
 
 if __name__ == "__main__":

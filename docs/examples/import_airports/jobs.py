@@ -25,8 +25,8 @@ CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, number INTEGER, rows I
 class ImportAirports(BaseModel):
     """What to import, and how."""
 
-    source: Path
-    database: Path
+    source: Path = Path(__file__).with_name("airports.csv")
+    database: Path = Path("airports.db")
     batch_size: PositiveInt = 200
     pause: NonNegativeFloat = 0.0
     """Seconds that each batch takes longer than it needs, so that one can watch."""

@@ -1,12 +1,12 @@
-"""A worker in a process of its own: `python worker.py DATABASE`. It ends when its standard input does."""
+"""A worker in a process of its own: `python -m docs.examples.import_airports.worker DATABASE`. It ends when its standard input does."""
 
 import asyncio
 import os
 import sys
 import threading
 
+from docs.examples.import_airports.jobs import import_airports
 from durably import Durably
-from jobs import import_airports
 
 
 async def work(database: str) -> None:
