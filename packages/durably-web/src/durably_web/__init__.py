@@ -2,7 +2,7 @@
 
 from durably_web.api import DurablyHandler, create_durably_handler
 from durably_web.app import DurablyWeb, DurablyWebOptions
-from durably_web.auth import AuthConfig, RunOperation, TriggerRequest, allow_local
+from durably_web.auth import AuthConfig, Payload, PayloadKind, RunOperation, TriggerRequest, allow_local
 from durably_web.kit import Html
 from durably_web.policy import AuditEntry
 from durably_web.views import JobView, RunActionsOf, RunsPage, RunView, WebContext
@@ -15,6 +15,8 @@ __all__ = [
     "DurablyWebOptions",
     "Html",
     "JobView",
+    "Payload",
+    "PayloadKind",
     "RunActionsOf",
     "RunOperation",
     "RunView",

@@ -21,6 +21,11 @@ OPERATIONS: tuple[RunOperation, ...] = (
     "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete",
 )  # fmt: skip
 
+PayloadKind: TypeAlias = Literal["input", "output", "error", "traceback", "step", "progress", "log", "key"]
+"""What `redact` is asked about: a run's input and output; the message and the traceback of an error; what
+a step returned, a signal sent to it, or the cursor it has saved; the text of a progress; a line of the log
+and its fields; an idempotency key, a concurrency key, a signal's key."""
+
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 """Headers that proxies set: a peer on this machine may stand for anybody."""
 
@@ -36,6 +41,19 @@ class TriggerRequest:
     concurrency_key: str | None = None
     coalesce: Coalesce | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """Something that a run was given, said or answered, before it is shown to somebody."""
+
+    kind: PayloadKind
+    value: object = field(repr=False)
+    """Plain JSON values; a text is asked about as such."""
+    run: Run
+    """Whose it is, as it is stored."""
+    step_name: str | None = None
+    """The step whose it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +85,10 @@ class AuthConfig(Generic[Ctx]):
         None
     )
     """Which buttons a page shows them for this run. It only hides; the other hooks decide."""
+    redact: Callable[[Ctx, Payload], object] | None = None
+    """What they see of payloads: asked for each, before anything of it is shown, by whatever view. It
+    answers the value as it is, another one, or None: then `[hidden]` stands there. So it does if the hook
+    raises, which is logged without the value. A plain function."""
     sees_workers: Callable[[Ctx], bool | Awaitable[bool]] | None = None
     """Whether they see the workers: hosts, processes, and the jobs they know. Default: whoever sees all
     runs does, which means that there is no `scope_runs`."""

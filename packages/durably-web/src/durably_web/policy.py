@@ -5,9 +5,10 @@ there is not, are refused with the same words.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from inspect import iscoroutinefunction
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from starlette.exceptions import HTTPException
@@ -23,15 +24,18 @@ from durably import (
     LogEntry,
     Run,
     RunFilter,
+    RunsFound,
     RunsUpdate,
     RunUpdate,
+    SearchBy,
     Statistics,
     Step,
-    Subscription,
     TriggerOptions,
+    ValidationError,
     WorkerInfo,
 )
 from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
+from durably_web.redaction import Redaction
 
 Ctx = TypeVar("Ctx")
 T = TypeVar("T")
@@ -71,7 +75,7 @@ class Policy(Generic[Ctx]):
         audit: Called after each change that somebody made.
 
     Raises:
-        ConfigurationError: There is nobody who authenticates.
+        ConfigurationError: There is nobody who authenticates, or `redact` is async.
     """
 
     def __init__(
@@ -86,6 +90,10 @@ class Policy(Generic[Ctx]):
             raise ConfigurationError(
                 "auth must be an AuthConfig whose authenticate is a function of the request; "
                 "while you develop: AuthConfig(authenticate=allow_local)"
+            )
+        if iscoroutinefunction(auth.redact):
+            raise ConfigurationError(
+                "redact must be a plain function: it is called for every value that is shown"
             )
         self._durably = durably
         self._auth = auth
@@ -125,6 +133,8 @@ class Caller(Generic[Ctx]):
         audit: Callable[[AuditEntry[Ctx]], object] | None,
     ) -> None:
         self.ctx = ctx
+        self.redaction: Redaction[Ctx] = Redaction(auth.redact, ctx)
+        """What they see of payloads. All that is answered here has passed it."""
         self._durably = durably
         self._auth = auth
         self._audit = audit
@@ -133,11 +143,7 @@ class Caller(Generic[Ctx]):
 
     async def run(self, run_id: str, operation: RunOperation = "read") -> Run:
         """The run, if they may do this with it."""
-        run = await self._durably.get_run(run_id)
-        if run is None or not await self._exists(run):
-            raise _not_found()
-        await self._require(run, operation)
-        return run
+        return self.redaction.run(await self._found(run_id, operation))
 
     async def runs(
         self,
@@ -150,9 +156,28 @@ class Caller(Generic[Ctx]):
     ) -> list[Run]:
         """The runs that fit, newest first, at most 200."""
         where = await self.scoped(asked)
-        return await self._durably.get_runs(
+        found = await self._durably.get_runs(
             where=where, limit=min(limit, MOST_LISTED), offset=offset, before=before, after=after
         )
+        return [self.redaction.run(run) for run in found]
+
+    async def search(
+        self, text: str, *, by: SearchBy, asked: RunFilter, limit: int, cursor: str | None = None
+    ) -> RunsFound:
+        """The runs that fit and hold a text, newest first, at most 200, as far as is looked.
+
+        Where something may be hidden nothing is found by its error: to find it would be to read it.
+        """
+        if by == "error" and not self.redaction.is_none:
+            return RunsFound(runs=(), looked_at=0, cursor=None)
+        where = await self.scoped(asked)
+        try:
+            found = await self._durably.search_runs(
+                text, by=by, where=where, limit=min(limit, MOST_LISTED), cursor=cursor
+            )
+        except ValidationError:
+            raise HTTPException(400, "This search cannot be made") from None
+        return replace(found, runs=tuple(map(self.redaction.run, found.runs)))
 
     async def count_runs(self, asked: RunFilter, *, cap: int) -> int:
         """How many runs fit, counted up to `cap`."""
@@ -160,23 +185,26 @@ class Caller(Generic[Ctx]):
 
     async def steps(self, run_id: str, *, after: int = 0, results: bool = True) -> Sequence[Step]:
         """The run's steps."""
-        await self.run(run_id, "steps")
-        return await self._durably.get_steps(run_id, after=after, results=results)
+        run = await self._found(run_id, "steps")
+        steps = await self._durably.get_steps(run_id, after=after, results=results)
+        return [self.redaction.step(run, step) for step in steps]
 
     async def logs(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[LogEntry]:
         """The run's log."""
-        await self.run(run_id, "logs")
-        return await self._durably.get_logs(run_id, after=after, limit=limit)
+        run = await self._found(run_id, "logs")
+        lines = await self._durably.get_logs(run_id, after=after, limit=limit)
+        return [self.redaction.line(run, line) for line in lines]
 
     async def last_logs(self, run_id: str, *, limit: int, before: int | None = None) -> Sequence[LogEntry]:
         """The end of the run's log."""
-        await self.run(run_id, "logs")
-        return await self._durably.get_last_logs(run_id, limit=limit, before=before)
+        run = await self._found(run_id, "logs")
+        lines = await self._durably.get_last_logs(run_id, limit=limit, before=before)
+        return [self.redaction.line(run, line) for line in lines]
 
     async def explain(self, run_id: str) -> Explanation:
         """Why the run is not running."""
-        await self.run(run_id)
-        return await self._durably.explain(run_id)
+        run = await self._found(run_id)
+        return self.redaction.explanation(run, await self._durably.explain(run_id))
 
     async def statistics(self, asked: RunFilter, *, since: datetime) -> Statistics:
         """How those of the runs that fit ended which ended since then."""
@@ -195,17 +223,22 @@ class Caller(Generic[Ctx]):
         """Whether there could be runs of this job for them."""
         return not (await self.scoped(RunFilter(job_name=(job_name,)))).is_nothing
 
-    async def subscribe(self, run_id: str, *, after: str | None = None) -> Subscription[RunUpdate]:
+    async def shows_input(self, run: Run) -> bool:
+        """Whether they see all of the run's input: what is hidden from them they cannot edit."""
+        return self.redaction.shows_input(await self._stored(run))
+
+    async def subscribe(self, run_id: str, *, after: str | None = None) -> AsyncIterator[RunUpdate]:
         """The run's updates."""
-        await self.run(run_id, "subscribe")
-        return self._durably.subscribe(run_id, after=after)
+        run = await self._found(run_id, "subscribe")
+        return self.redaction.updates(run, self._durably.subscribe(run_id, after=after))
 
     async def subscribe_runs(
         self, asked: RunFilter, *, limit: int = MOST_LISTED, after: str | None = None
-    ) -> Subscription[RunsUpdate]:
+    ) -> AsyncIterator[RunsUpdate]:
         """The updates of all runs that fit."""
         where = await self.scoped(asked, subscribing=True)
-        return self._durably.subscribe_runs(where=where, limit=min(limit, MOST_LISTED), after=after)
+        updates = self._durably.subscribe_runs(where=where, limit=min(limit, MOST_LISTED), after=after)
+        return self.redaction.list_updates(updates)
 
     async def scoped(self, asked: RunFilter, *, subscribing: bool = False) -> RunFilter:
         """What they ask for, as far as it is there for them."""
@@ -215,7 +248,9 @@ class Caller(Generic[Ctx]):
     async def allowed(self, run: Run) -> frozenset[RunOperation]:
         """What a page offers them to do with this run."""
         hook = self._auth.allowed
-        offered: Collection[RunOperation] = OPERATIONS if hook is None else await settle(hook(self.ctx, run))
+        if hook is None:
+            return frozenset(OPERATIONS)
+        offered: Collection[RunOperation] = await settle(hook(self.ctx, await self._stored(run)))
         return frozenset(offered)
 
     # Changing
@@ -229,11 +264,11 @@ class Caller(Generic[Ctx]):
         is_scoped = await self._may_trigger(wanted)
         run = await self._trigger(handle, wanted, is_scoped=is_scoped)
         await self._note("trigger", run)
-        return run
+        return self.redaction.run(run)
 
     async def retrigger(self, run_id: str) -> Run:
         """Start over: a new run with the input of one that has ended."""
-        old = await self.run(run_id, "retrigger")
+        old = await self._found(run_id, "retrigger")
         await self._may_trigger(
             TriggerRequest(
                 job_name=old.job_name,
@@ -244,15 +279,15 @@ class Caller(Generic[Ctx]):
         )
         run = await self._durably.retrigger(run_id)
         await self._note("retrigger", run)
-        return run
+        return self.redaction.run(run)
 
     async def retry(self, run_id: str) -> Run:
         """Send a failed or cancelled run back to work."""
-        return await self._change("retry", run_id, self._durably.retry)
+        return self.redaction.run(await self._change("retry", run_id, self._durably.retry))
 
     async def cancel(self, run_id: str) -> Run:
         """End a run that has not ended."""
-        return await self._change("cancel", run_id, self._durably.cancel)
+        return self.redaction.run(await self._change("cancel", run_id, self._durably.cancel))
 
     async def delete_run(self, run_id: str) -> None:
         """Remove a run that has ended."""
@@ -267,7 +302,7 @@ class Caller(Generic[Ctx]):
         await self._change("signal", run_id, send)
 
     async def _change(self, operation: RunOperation, run_id: str, verb: Callable[[str], Awaitable[T]]) -> T:
-        run = await self.run(run_id, operation)
+        run = await self._found(run_id, operation)
         answer = await verb(run_id)
         await self._note(operation, run)
         return answer
@@ -277,6 +312,18 @@ class Caller(Generic[Ctx]):
             await settle(self._audit(AuditEntry(ctx=self.ctx, action=action, run=run)))
 
     # Deciding
+
+    async def _found(self, run_id: str, operation: RunOperation = "read") -> Run:
+        """The run as it is stored, if they may do this with it."""
+        run = await self._durably.get_run(run_id)
+        if run is None or not await self._exists(run):
+            raise _not_found()
+        await self._require(run, operation)
+        return run
+
+    async def _stored(self, run: Run) -> Run:
+        """A run that they see, as it is stored."""
+        return run if self.redaction.is_none else await self._found(run.id)
 
     async def _exists(self, run: Run) -> bool:
         """Whether the run is there for them."""
@@ -333,7 +380,7 @@ class Caller(Generic[Ctx]):
 
     async def _sees(self, run_id: str) -> bool:
         try:
-            await self.run(run_id)
+            await self._found(run_id)
         except HTTPException:
             return False
         return True

@@ -20,7 +20,6 @@ from durably import (
     RunsSnapshot,
     StepSnapshot,
 )
-from durably_web.wire import Wire, log_event, step_event
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +29,8 @@ logger: logging.Logger = logging.getLogger("durably.web")
 MOST_FOLLOWED = 100
 """Runs at a time; of further ones only their beginnings and ends are told."""
 
-Hear: TypeAlias = Callable[[Run, Wire], None]
+Hear: TypeAlias = Callable[[Run, StepSnapshot | LogLine], None]
+"""Gets them as they are stored: what somebody sees of them is theirs to decide."""
 
 
 class StepNews:
@@ -88,15 +88,13 @@ class StepNews:
             async for update in self._durably.subscribe(run.id, replay=replay):
                 if isinstance(update, RunSnapshot):
                     run = update.run
-                elif isinstance(update, StepSnapshot):
-                    self._tell(run, step_event(run, update.step))
-                elif isinstance(update, LogLine):
-                    self._tell(run, log_event(run, update.entry))
+                elif isinstance(update, StepSnapshot | LogLine):
+                    self._tell(run, update)
         except DurablyError as error:
             logger.debug("run %s is not followed any more: %s", run.id, error)
         finally:
             followers.pop(run.id, None)
 
-    def _tell(self, run: Run, event: Wire) -> None:
+    def _tell(self, run: Run, update: StepSnapshot | LogLine) -> None:
         for hear in tuple(self._listeners):
-            hear(run, event)
+            hear(run, update)

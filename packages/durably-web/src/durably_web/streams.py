@@ -7,7 +7,7 @@ for a stream's end. Ids are cursors into the rows; nothing is kept for a client 
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -43,13 +43,13 @@ from durably import (
     RunUpdate,
     RunVanished,
     StepSnapshot,
-    Subscription,
 )
 from durably_web.pacing import Message, Throttle
 from durably_web.policy import Caller
+from durably_web.redaction import Redaction
 from durably_web.steps import StepNews
 from durably_web.telling import RunsTeller, RunTeller
-from durably_web.wire import Wire, brief, dump
+from durably_web.wire import Wire, brief, dump, log_event, step_event
 
 logger: logging.Logger = logging.getLogger("durably.web")
 
@@ -140,12 +140,12 @@ class Streams:
             id = None
 
         async def tell(outbox: Outbox) -> None:
-            with self._hints(outbox, where):
+            with self._hints(outbox, where, caller.redaction):
                 await _tell_runs(outbox, since, updates)
 
         return self._stream(tell, opening=ServerSentEvent(id=id, retry=AFTER_ACCIDENTS, sep="\n"))
 
-    def _hints(self, outbox: Outbox, where: RunFilter) -> ExitStack:
+    def _hints(self, outbox: Outbox, where: RunFilter, redaction: Redaction[Any]) -> ExitStack:
         """Tell what the runs' own rows do not, in no strict order beside what they do tell.
 
         Steps and lines in any process; what leaves no row, as far as it happens in this one.
@@ -158,7 +158,11 @@ class Streams:
                 except WouldBlock:
                     logger.debug("a client that does not keep up misses %s", event["type"])
 
-        def hear(run: Run, event: Wire) -> None:
+        def hear(run: Run, update: StepSnapshot | LogLine) -> None:
+            if isinstance(update, LogLine):
+                event = log_event(run, redaction.line(run, update.entry))
+            else:
+                event = step_event(run, redaction.step(run, update.step))
             tell(run.job_name, run.labels, brief(event))
 
         def happened(event: RunCoalesced | RunDeleted) -> None:
@@ -247,7 +251,7 @@ class _Stream:
             yield _encode(one)
 
 
-async def _tell_run(outbox: Outbox, teller: RunTeller, updates: Subscription[RunUpdate]) -> None:
+async def _tell_run(outbox: Outbox, teller: RunTeller, updates: AsyncIterator[RunUpdate]) -> None:
     id: str | None = None
     async for update in updates:
         id = update.cursor
@@ -257,7 +261,7 @@ async def _tell_run(outbox: Outbox, teller: RunTeller, updates: Subscription[Run
         await outbox.send(message)
 
 
-async def _tell_runs(outbox: Outbox, since: datetime, updates: Subscription[RunsUpdate]) -> None:
+async def _tell_runs(outbox: Outbox, since: datetime, updates: AsyncIterator[RunsUpdate]) -> None:
     teller = RunsTeller(since)
     async for update in updates:
         if isinstance(update, RunsSnapshot):

@@ -107,10 +107,11 @@ class RunActions(RunComponent):
         # Without its job nobody can read the input that a new run would have.
         hidden = frozenset[RunOperation]() if run.job_name in visit.durably.jobs else {"retrigger"}
         offered = (allowed & set(self.actions)) - hidden
+        could_edit = "retrigger" in offered and run.is_terminal and visit.is_ours
         return ActionsShown(
             run=run,
             actions=tuple(one for one in SENSIBLE[run.status] if one in offered),
-            edits="retrigger" in offered and run.is_terminal and visit.is_ours,
+            edits=could_edit and await visit.caller.shows_input(run),
             notice=notice(code),
         )
 

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias, cast
 
 from starlette.exceptions import HTTPException
 from typing_extensions import override
 
-from durably import JobHandle
+from durably import JobHandle, Run
 from durably_web.components.base import Component
 from durably_web.forms import Group, fields_of, fill
 from durably_web.forms.fields import Part
@@ -35,6 +35,8 @@ class FormShown:
     """What is wrong, by field; those of no field are of ""."""
     action: str
     id: str
+    is_hidden: bool = False
+    """Whether it stands empty because the visitor may not see all of the input that it is about."""
 
     def problem(self, path: str) -> str | None:
         """What is wrong at a field, or within it."""
@@ -78,13 +80,16 @@ class TriggerForm(Component):
     @override
     async def load(self, visit: Visit) -> FormShown:
         handle = self.handle(visit)
-        value, has_value = await self._initial(visit)
+        run = await self._run(visit)
+        is_hidden = run is not None and not await visit.caller.shows_input(run)
+        value, has_value = self._initial(None if is_hidden else run)
         parts = self.parts(handle)
-        return self.show(
+        shown = self.show(
             visit,
             texts=fill(parts, value, has_value=has_value),
             text=json.dumps(value if has_value else _example(parts), indent=2, ensure_ascii=False),
         )
+        return replace(shown, is_hidden=is_hidden)
 
     def show(
         self,
@@ -128,11 +133,14 @@ class TriggerForm(Component):
         """Its fields."""
         return fields_of(handle.input_codec.schema(), exclude=self.exclude, only=self.fields)
 
-    async def _initial(self, visit: Visit) -> tuple[object, bool]:
-        if self.of is not None:
-            run = await visit.run(self.of)
-            if run.job_name == self.job:
-                return cast("object", json.loads(run.input_json)), True
+    async def _run(self, visit: Visit) -> Run | None:
+        """The run whose input is to be edited."""
+        run = None if self.of is None else await visit.run(self.of)
+        return run if run is not None and run.job_name == self.job else None
+
+    def _initial(self, run: Run | None) -> tuple[object, bool]:
+        if run is not None:
+            return cast("object", json.loads(run.input_json)), True
         return (self.initial, True) if self.initial is not None else (None, False)
 
 
