@@ -6,19 +6,11 @@ import pytest
 
 from durably.models import Progress, RunError
 from durably.stores.sqlite.links import SECONDS_OF_DOUBT
-from durably.stores.values import LINKS_KEPT, Continued, Lease, NewRun, NewSignal, Notes, Reattempt, Wait
-from tests.core.stores.stage import LEASE, STATES, Stage, bring_to
-from tests.core.stores.test_attempts import failed
-from tests.core.stores.test_guards import OWNER
+from durably.stores.values import LINKS_KEPT, Lease, NewSignal, Notes, Reattempt, Wait
+from durably_testing.conformance.attempts import failed
+from durably_testing.conformance.links import NEXT
+from tests.core.stores.stage import LEASE, Stage
 from tests.core.stores.test_plans import cost
-
-NEXT = Continued(input_json='{"page":2}', link=1)
-
-
-@pytest.fixture
-async def lease(stage: Stage) -> Lease:
-    await stage.trigger("it", input_json='{"page":1}')
-    return (await stage.take()).lease
 
 
 async def rows(stage: Stage) -> dict[str, object]:
@@ -26,21 +18,10 @@ async def rows(stage: Stage) -> dict[str, object]:
     return {table: (await stage.sql(f"SELECT count(*) FROM durably_{table}"))[0][0] for table in tables}
 
 
-@pytest.mark.parametrize("state", STATES)
-async def test_a_link_is_ended_by_the_present_owner_only(stage: Stage, state: str) -> None:
-    lease = await bring_to(stage, state)
-    before = await stage.store.get_run("it")
-    assert await stage.finish(lease, NEXT, Notes(logs=[stage.line()])) == OWNER[state]
-    after = await stage.store.get_run("it")
-    written = OWNER[state] == "applied"
-    assert len(await stage.store.list_links("it")) == written
-    assert len(await stage.store.list_logs("it", after=0, limit=None)) == written
-    if written:
-        assert after is not None
-        assert (after.status, after.link, after.input_json) == ("pending", 2, '{"page":2}')
-        assert (after.lease_owner, after.lease_expires_at) == (None, None)
-    else:
-        assert after == before
+@pytest.fixture
+async def lease(stage: Stage) -> Lease:
+    await stage.trigger("it", input_json='{"page":1}')
+    return (await stage.take()).lease
 
 
 async def test_the_link_goes_with_its_steps_and_attempts(stage: Stage, lease: Lease) -> None:
@@ -59,34 +40,6 @@ async def test_the_link_goes_with_its_steps_and_attempts(stage: Stage, lease: Le
         "steps": 0, "attempts": 0, "signals": 0, "links": 1, "logs": 1, "runs": 1,
     }  # fmt: skip
     assert (run.completed_step_count, run.progress) == (0, Progress(current=7))
-
-
-async def test_the_next_link_is_claimed_without_anything_of_the_one_before(
-    stage: Stage, lease: Lease
-) -> None:
-    await stage.save(lease, stage.step("done", sequence=41))
-    await stage.finish(lease, NEXT)
-    claim = await stage.take("w2")
-    assert (claim.run.id, claim.run.link, claim.steps) == ("it", 2, [])
-    assert claim.lease.generation == lease.generation + 1
-    # A number that somebody may have seen is not given again.
-    assert claim.last_sequence == 41
-    assert await stage.finish(claim.lease, replace(NEXT, link=2)) == "applied"
-    assert (await stage.take()).last_sequence == 41
-
-
-async def test_ending_a_link_again_after_an_unknown_outcome_is_applied_once(
-    stage: Stage, lease: Lease
-) -> None:
-    assert await stage.finish(lease, NEXT) == "applied"
-    before = await stage.run("it")
-    assert await stage.finish(lease, NEXT) == "applied"
-    assert await stage.run("it") == before
-    assert len(await stage.store.list_links("it")) == 1
-    # Once somebody has the next link, the last one's owner is a stranger to the run.
-    await stage.take("w2")
-    assert await stage.finish(lease, NEXT) == "lost"
-    assert (await stage.run("it")).link == 2
 
 
 async def test_what_was_counted_begins_anew(stage: Stage, lease: Lease) -> None:
@@ -138,14 +91,6 @@ async def test_signals_that_were_taken_go_once_nobody_can_send_them_again(stage:
     await stage.store.renew("w1", [lease], lease_seconds=LEASE)
     assert await stage.finish(lease, replace(NEXT, link=2)) == "applied"
     assert await stage.sql("SELECT id FROM durably_signals") == [("untaken",)]
-
-
-async def test_children_stay_children(stage: Stage, lease: Lease) -> None:
-    child = NewRun(id="child", job_name="other", input_json="{}", parent_id="it")
-    step = replace(stage.step("side", "running"), kind="spawn", child_id="child")
-    await stage.store.settle(lease, [Wait(step=step, child=child)], Notes())
-    await stage.finish(lease, NEXT)
-    assert await stage.store.unfinished_children("it", limit=10) == ["child"]
 
 
 async def test_thousands_of_links_grow_neither_the_rows_nor_the_claim(stage: Stage, lease: Lease) -> None:

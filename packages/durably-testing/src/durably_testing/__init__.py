@@ -12,6 +12,8 @@ if TYPE_CHECKING:
         assert_triggered,
     )
     from durably_testing.clock import Span, VirtualClock
+    from durably_testing.conformance.stage import HandClock
+    from durably_testing.conformance.suite import StoreConformance
     from durably_testing.crashes import Failure, Report, crash_at_every_step
     from durably_testing.effects import EffectLedger
     from durably_testing.errors import (
@@ -50,6 +52,7 @@ __all__ = [
     "FakedRun",
     "Fault",
     "FaultyStore",
+    "HandClock",
     "HistoryError",
     "How",
     "Kill",
@@ -68,6 +71,7 @@ __all__ = [
     "SimulatedRun",
     "SimulationError",
     "Span",
+    "StoreConformance",
     "VirtualClock",
     "VirtualDurably",
     "Wish",
@@ -106,6 +110,8 @@ _MODULES = {
         "assert_triggered",
     ],
     "clock": ["Span", "VirtualClock"],
+    "conformance.stage": ["HandClock"],
+    "conformance.suite": ["StoreConformance"],
     "crashes": ["Failure", "Report", "crash_at_every_step"],
     "effects": ["EffectLedger"],
     "errors": [

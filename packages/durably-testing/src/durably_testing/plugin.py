@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from durably import DurablyOptions
     from durably_testing import EffectLedger, VirtualClock, VirtualDurably
 
+# Its tests are in a package, and a failing assertion is to show its values all the same.
+pytest.register_assert_rewrite("durably_testing.conformance")
+
 PROFILE_VARIABLE = "DURABLY_PROFILE"
 """The environment variable that names the profile where the option does not."""
 
