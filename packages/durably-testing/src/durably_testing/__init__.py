@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         assert_triggered,
     )
     from durably_testing.clock import Span, VirtualClock
-    from durably_testing.conformance.stage import HandClock
+    from durably_testing.conformance.stage import HandClock, OpenStore
     from durably_testing.conformance.suite import StoreConformance
     from durably_testing.crashes import Failure, Report, crash_at_every_step
     from durably_testing.effects import EffectLedger
@@ -62,6 +62,7 @@ __all__ = [
     "Kind",
     "Moment",
     "NothingTestedError",
+    "OpenStore",
     "Plan",
     "PromiseBroken",
     "RealWorldError",
@@ -110,7 +111,7 @@ _MODULES = {
         "assert_triggered",
     ],
     "clock": ["Span", "VirtualClock"],
-    "conformance.stage": ["HandClock"],
+    "conformance.stage": ["HandClock", "OpenStore"],
     "conformance.suite": ["StoreConformance"],
     "crashes": ["Failure", "Report", "crash_at_every_step"],
     "effects": ["EffectLedger"],

@@ -38,9 +38,9 @@ class HandClock(RealEnvironment):
     """Time stands still until the test moves it."""
 
     def __init__(self) -> None:
-        self.wall = 1_700_000_000.0
-        self.ticks = 1000.0
-        self.host_name = HOST
+        self.wall: float = 1_700_000_000.0
+        self.ticks: float = 1000.0
+        self.host_name: str = HOST
         self.process: int | None = None
 
     def advance(self, seconds: float) -> None:
@@ -65,6 +65,7 @@ class HandClock(RealEnvironment):
 
 
 OpenStore: TypeAlias = Callable[[], Awaitable[Store]]
+"""Opens one more store on the same database, migrated."""
 
 
 class RunFields(TypedDict, total=False):

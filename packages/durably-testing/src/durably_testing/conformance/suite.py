@@ -48,7 +48,7 @@ class StoreConformance(
     For authors of stores: a subclass with a fixture makes them tests of that store.
 
         class TestMyStore(StoreConformance):
-            @pytest.fixture
+            @pytest_asyncio.fixture
             async def store(self, clock: HandClock) -> AsyncIterator[Store]:
                 store = MyStore(url, environment=clock)
                 await store.open()

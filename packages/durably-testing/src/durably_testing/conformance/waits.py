@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from typing_extensions import Unpack
 
 from durably import ConflictError, StepKind, ValidationError
-from durably.spi import Lease, NewRun, NewSignal, Notes, Reattempt, StepRecord, Wait
+from durably.spi import Lease, NewRun, NewSignal, Notes, Outcome, Reattempt, StepRecord, Wait
 from durably_testing.conformance.guards import OWNER
-from durably_testing.conformance.stage import BROKEN, DONE, STATES, Stage, bring_to
+from durably_testing.conformance.stage import BROKEN, DONE, STATES, RunFields, Stage, bring_to
 
 NOTHING = Notes()
 
@@ -57,8 +58,8 @@ async def step_of(stage: Stage, name: str = "wait", run: str = "it") -> StepReco
     )
 
 
-async def running(stage: Stage, id: str = "it", **fields: str) -> Lease:
-    await stage.trigger(id, **fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def running(stage: Stage, id: str = "it", **fields: Unpack[RunFields]) -> Lease:
+    await stage.trigger(id, **fields)
     return (await stage.take()).lease
 
 
@@ -165,12 +166,12 @@ class WaitsContract:
         assert (await stage.take()).steps[0].status == "failed"
 
     @pytest.mark.parametrize("outcome", [DONE, BROKEN])
-    async def test_a_childs_end_wakes_its_parent(self, stage: Stage, outcome: object) -> None:
+    async def test_a_childs_end_wakes_its_parent(self, stage: Stage, outcome: Outcome) -> None:
         lease = await running(stage)
         await stage.store.suspend(lease, [wait(stage, "child", child="kid")], NOTHING)
         kid = await stage.take()
         assert (kid.run.id, kid.run.parent_id) == ("kid", "it")
-        await stage.finish(kid.lease, outcome)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await stage.finish(kid.lease, outcome)
         assert await stage.status("it") == "pending"
         step = await step_of(stage)
         if outcome is DONE:
@@ -199,6 +200,15 @@ class WaitsContract:
         second = await stage.store.settle(lease, [wait(stage, "child", child="kid")], NOTHING)
         assert second.steps[0].result_json == '"done"'
         assert len(await stage.ids()) == 2
+
+    async def test_a_waiting_run_keeps_its_key(self, stage: Stage) -> None:
+        lease = await running(stage, concurrency_key="k")
+        await stage.trigger("before", concurrency_key="k")
+        await stage.store.suspend(lease, [wait(stage, wake_in=60)], NOTHING)
+        await stage.trigger("after", concurrency_key="k")
+        assert await stage.claim() == []
+        stage.clock.advance(61)
+        assert await stage.claim() == ["it"]
 
     async def test_a_spawned_child_is_stored_with_its_checkpoint(self, stage: Stage) -> None:
         lease = await running(stage)
