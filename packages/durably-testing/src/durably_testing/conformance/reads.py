@@ -2,10 +2,32 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
 
 from durably import RunFilter
 from durably.spi import Notes
 from durably_testing.conformance.stage import BROKEN, Stage
+
+HOUR = timedelta(hours=1)
+
+
+async def created_by_the_hour(stage: Stage) -> datetime:
+    """Runs 0 to 9, created an hour apart; the third and the last were deleted. Answers when the first was."""
+    first = stage.clock.now()
+    for number in range(10):
+        await stage.trigger(str(number), labels={"parity": str(number % 2)})
+        stage.clock.advance(3600)
+    for gone in ("2", "9"):
+        await stage.store.cancel(gone, token="t")
+        await stage.store.delete(gone, token="t")
+    return datetime.fromtimestamp(first, UTC)
+
+
+SINCE = (None, -1, 0, 0.5, 2, 5, 8, 9, 50)
+BEFORE = (None, -1, 0, 2.5, 3, 7, 9, 50)
 
 
 class ReadsContract:
@@ -107,3 +129,43 @@ class ReadsContract:
     async def test_payloads_stay_out_of_what_is_logged(self, stage: Stage) -> None:
         await stage.trigger("it", input_json='"secret"')
         assert "secret" not in repr(await stage.run("it"))
+
+    @pytest.mark.parametrize("labels", [{}, {"parity": "1"}])
+    async def test_runs_are_found_by_when_they_were_created(
+        self, stage: Stage, labels: dict[str, str]
+    ) -> None:
+        first = await created_by_the_hour(stage)
+        everything = await stage.store.list_runs(RunFilter(), limit=None)
+        left = [number for number in range(8, -1, -1) if number != 2 and (not labels or number % 2)]
+        middle = everything[4]
+        for since, before in product(SINCE, BEFORE):
+            filter = RunFilter(
+                labels=labels,
+                created_since=None if since is None else first + since * HOUR,
+                created_before=None if before is None else first + before * HOUR,
+            )
+            wanted = [
+                str(number)
+                for number in left
+                if (since is None or number >= since) and (before is None or number < before)
+            ]
+
+            assert await stage.ids(filter) == wanted, filter
+            assert await stage.store.count_runs(filter, cap=100) == len(wanted)
+            assert [run.id for run in everything if filter.fits(run)] == wanted
+            changed = (await stage.store.survey(filter, after=0, limit=100)).runs
+            assert sorted((run.id for run in changed), reverse=True) == wanted
+            # A page in the middle, reached from either side.
+            newer = await stage.store.list_runs(filter, limit=None, after=middle.position)
+            older = await stage.store.list_runs(filter, limit=None, before=middle.position)
+            assert [run.id for run in (*newer, *older)] == [id for id in wanted if id != middle.id]
+
+    async def test_a_run_is_no_older_than_the_instant_it_shows(self, stage: Stage) -> None:
+        for _ in range(5):
+            # A fraction of a microsecond, which is the least that a datetime tells apart.
+            stage.clock.advance(0.25e-6)
+            run = await stage.trigger()
+            assert await stage.ids(RunFilter(created_since=run.created_at)) == [run.id]
+            assert run.id not in await stage.ids(RunFilter(created_before=run.created_at))
+            await stage.store.cancel(run.id, token="t")
+            await stage.store.delete(run.id, token="t")

@@ -15,6 +15,7 @@ from durably_testing.conformance.keys import KeysContract
 from durably_testing.conformance.leases import LeasesContract
 from durably_testing.conformance.links import LinksContract
 from durably_testing.conformance.reads import ReadsContract
+from durably_testing.conformance.searching import SearchingContract
 from durably_testing.conformance.sharing import SharingContract
 from durably_testing.conformance.stage import HandClock, OpenAnother, OpenStore, Stage
 from durably_testing.conformance.transitions import TransitionsContract
@@ -37,6 +38,7 @@ class StoreConformance(
     LeasesContract,
     LinksContract,
     ReadsContract,
+    SearchingContract,
     SharingContract,
     TransitionsContract,
     TriggeringContract,
