@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from durably import Count
 from durably_web import wording
 
 NOW = datetime(2026, 11, 22, 14, 29, 34, 368_900, tzinfo=UTC)
@@ -61,11 +62,11 @@ def test_a_number_has_no_more_digits_than_there_are(number: float, words: str) -
 
 
 @pytest.mark.parametrize(
-    ("count", "cap", "words"),
-    [(3, 10, "3"), (1200, 10_000, "1,200"), (10_000, 10_000, "10k+"), (10, 10, "10+")],
+    ("number", "is_whole", "words"),
+    [(3, True, "3"), (1200, True, "1,200"), (10_000, False, "10k+"), (10, False, "10+")],
 )
-def test_a_count_says_where_it_stopped(count: int, cap: int, words: str) -> None:
-    assert wording.count(count, cap) == words
+def test_a_count_says_where_it_stopped(number: int, is_whole: bool, words: str) -> None:
+    assert wording.count(Count(number=number, is_whole=is_whole)) == words
 
 
 @pytest.mark.parametrize(

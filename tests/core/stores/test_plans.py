@@ -13,12 +13,16 @@ import pytest
 
 from durably.filters import RunFilter
 from durably.models import RunStatus, StepKind
+from durably.stores.sqlite import leading
 from durably.stores.sqlite.listing import (
     EVERYTHING,
     Span,
+    Statement,
+    compose_census,
     compose_changes,
     compose_count,
     compose_endings,
+    compose_label,
     compose_list,
 )
 from durably.stores.sqlite.queries import load
@@ -462,3 +466,62 @@ async def test_a_page_of_a_long_list_costs_what_a_page_of_a_short_one_costs(
     short = await cost(stage, look)
     await fill(stage, *CROWDS["finished"])
     assert await cost(stage, look) <= short * 1.5 + 5
+
+
+COMMON_AND_RARE = {
+    "a rare label after a common one": RunFilter(labels={"common": "1", "rare": "1"}),
+    "a common label in a rare status": RunFilter(labels={"common": "1"}, status=("failed",)),
+    "a common label of a rare job": RunFilter(labels={"common": "1"}, job_name=("rare",)),
+}
+
+
+async def label_crowd(stage: Stage) -> None:
+    """Many completed runs with a common label; few of a rare job, failed, with a rare label too."""
+    await fill(stage, *CROWDS["finished"])
+    await stage.sql(
+        "UPDATE durably_runs SET status = 'failed', job_name = 'rare' WHERE id LIKE 'bulk-%' AND seq % 1000 = 0"
+    )
+    await stage.sql("INSERT INTO durably_run_labels SELECT 'common', '1', seq FROM durably_runs")
+    await stage.sql(
+        "INSERT INTO durably_run_labels SELECT 'rare', '1', seq FROM durably_runs WHERE status = 'failed'"
+    )
+
+
+@pytest.mark.parametrize("what", COMMON_AND_RARE)
+async def test_what_is_rare_leads_to_what_is_common(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(leading, "REACH", 100)
+    filter = COMMON_AND_RARE[what]
+
+    async def look() -> None:
+        assert len(await stage.store.list_runs(filter, limit=50, before=None)) == BULK // 1000
+        assert await stage.store.count_runs(filter, cap=1000) == BULK // 1000
+
+    await label_crowd(stage)
+    # Walking through the common ones takes several steps for each of them.
+    assert await cost(stage, look) * 100 < BULK
+
+
+@pytest.mark.parametrize(
+    "filter", [RunFilter(), *COMMON_AND_RARE.values(), RunFilter(labels={"common": "1"})]
+)
+async def test_counting_by_status_costs_no_more_than_its_cap(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, filter: RunFilter
+) -> None:
+    monkeypatch.setattr(leading, "REACH", 100)
+
+    async def count() -> None:
+        counts = await stage.store.count_by_status(filter, cap=100)
+        assert sum(count.number for count in counts.values()) > 0
+
+    await label_crowd(stage)
+    assert await cost(stage, count) * 100 < BULK
+
+
+@pytest.mark.parametrize("statement", [compose_label(("a", "b"), cap=9), compose_census(FILTERS[-1], cap=9)])
+async def test_labels_are_counted_from_their_own_index(stage: Stage, statement: Statement) -> None:
+    text, values = statement
+    steps = [str(row[3]) for row in await stage.sql(f"EXPLAIN QUERY PLAN {text}", values)]
+    assert "SEARCH label USING PRIMARY KEY (key=? AND value=?)" in steps
+    assert not [step for step in steps if step.startswith("SCAN run") or "ORDER BY" in step], steps

@@ -1,9 +1,14 @@
 """Looking at runs, steps and logs."""
 
+from itertools import product
+from typing import get_args
+
 import pytest
 
 from durably.filters import RunFilter
 from durably.models import RunStatus
+from durably.statistics import Count
+from durably.stores.sqlite import leading
 from durably.stores.sqlite.listing import MOST_ARMS
 from tests.core.stores.stage import Stage
 
@@ -77,6 +82,44 @@ async def test_a_list_holds_what_the_filter_asks_for_newest_first(
         back = [run.id for run in page] + back
         after = page[0].position
     assert back == wanted
+
+
+@pytest.mark.parametrize("reach", [1, 5, 1000])
+async def test_whatever_leads_finds_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, reach: int
+) -> None:
+    await build(stage)
+    monkeypatch.setattr(leading, "REACH", reach)
+    statuses: list[tuple[RunStatus, ...]] = [(), ("completed",), ("failed", "pending")]
+    for status, job, labels in product(
+        statuses, [(), ("job-1",)], [{}, {"parity": "1"}, {"third": "2", "parity": "0"}, {"parity": "9"}]
+    ):
+        filter = RunFilter(status=status, job_name=job, labels=labels)
+        wanted = expected(status=status, job=job, labels=labels)
+        assert await stage.ids(filter) == wanted
+        counts = await stage.store.count_by_status(filter, cap=100)
+        for one in get_args(RunStatus):
+            alone = [] if status and one not in status else expected(status=(one,), job=job, labels=labels)
+            assert counts[one] == Count(number=len(alone), is_whole=True)
+
+
+@pytest.mark.parametrize("labels", [{}, {"parity": "0"}])
+async def test_counts_by_status_stop_at_their_cap_and_say_so(stage: Stage, labels: dict[str, str]) -> None:
+    await build(stage)
+    filter = RunFilter(labels=labels)
+    everything = await stage.store.count_by_status(filter, cap=100)
+    counts = await stage.store.count_by_status(filter, cap=2)
+    assert any(not count.is_whole for count in counts.values())
+    for status, count in counts.items():
+        assert count.number <= min(2, everything[status].number)
+        assert count.is_whole <= (count == everything[status])
+
+
+async def test_nothing_is_counted_of_nothing(stage: Stage) -> None:
+    await build(stage)
+    nothing = RunFilter(labels={"parity": "1"}, is_nothing=True)
+    counts = await stage.store.count_by_status(nothing, cap=100)
+    assert set(counts.values()) == {Count(number=0, is_whole=True)}
 
 
 async def test_a_filter_by_very_many_jobs_is_served_too(stage: Stage) -> None:

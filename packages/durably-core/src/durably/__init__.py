@@ -123,7 +123,7 @@ from durably.models import (
 )
 from durably.options import ChildOptions, Limits, TriggerOptions
 from durably.retries import Retry, Retryable
-from durably.statistics import JobStatistics, Statistics
+from durably.statistics import Count, JobStatistics, Statistics
 from durably.steps import Invocable, StepContext, StepLog
 from durably.updates import (
     LogLine,
@@ -146,6 +146,7 @@ __all__ = [
     "ConcurrencyKey",
     "ConfigurationError",
     "ConflictError",
+    "Count",
     "Disposition",
     "DomainEvent",
     "DuplicateStepError",

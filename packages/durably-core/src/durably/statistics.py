@@ -14,6 +14,15 @@ Ending: TypeAlias = tuple[str, RunStatus, float | None, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many runs were counted."""
+
+    number: int
+    is_whole: bool
+    """False: counting stopped, there may be more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatistics:
     """How the runs of a job ended in a stretch of time."""
 

@@ -18,6 +18,7 @@ from durably.models import (
     WorkerInfo,
 )
 from durably.runs import OnLog, OnProgress, Runs
+from durably.statistics import Count
 from durably.stores.base import Store
 
 MOST_COUNTED = 10_000
@@ -97,8 +98,27 @@ class RunVerbs:
         where: RunFilter | None = None,
         cap: int = MOST_COUNTED,
     ) -> int:
-        """How many runs match; counting stops at `cap`, so that it costs no more than that."""
+        """How many runs match; counting stops at `cap`, so that it costs no more than that.
+
+        Except where very many runs have a label and few of them are in the status: all of them are
+        looked at then.
+        """
         return await self.__store.count_runs(run_filter(status, job_name, labels, where), cap=cap)
+
+    async def count_by_status(
+        self,
+        *,
+        job_name: str | Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        where: RunFilter | None = None,
+        cap: int = MOST_COUNTED,
+    ) -> Mapping[RunStatus, Count]:
+        """How many runs match in each status, for a price that does not grow with their number.
+
+        In each status counting stops at `cap`. If there are labels, it may be that the newest `cap`
+        runs that have them are looked at, and no others.
+        """
+        return await self.__store.count_by_status(run_filter(None, job_name, labels, where), cap=cap)
 
     async def search_runs(
         self,

@@ -27,7 +27,7 @@ from durably_testing.processes import Process
 
 READS = frozenset({
     "open", "migrate", "close", "check", "unfinished_children", "orphans", "get_run", "list_runs", "list_changes",
-    "count_runs", "list_steps", "list_logs", "list_workers", "list_links", "last_logs", "search_runs", "news", "follow", "survey", "facts",
+    "count_runs", "count_by_status", "list_steps", "list_logs", "list_workers", "list_links", "last_logs", "search_runs", "news", "follow", "survey", "facts",
 })  # fmt: skip
 """Verbs that change nothing, and those around the store's life: no points."""
 

@@ -1,6 +1,6 @@
 """A request by somebody who was let in."""
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from markupsafe import Markup
 from starlette.requests import Request
 
-from durably import Durably, Run, RunFilter, Statistics, Step
+from durably import Count, Durably, Run, RunFilter, RunStatus, Statistics, Step
 from durably_web.auth import RunOperation
 from durably_web.policy import Caller
 from durably_web.urls import Urls, with_query
@@ -79,11 +79,11 @@ class Visit(Place):
         """The run's steps, without what they returned."""
         return await self.caller.steps(run_id, results=False)
 
-    async def count(self, asked: RunFilter, *, cap: int) -> int:
-        """How many runs fit, counted up to `cap`; the answer may be some seconds old."""
+    async def counts(self, asked: RunFilter, *, cap: int) -> Mapping[RunStatus, Count]:
+        """How many runs fit in each status, counted up to `cap`; the answer may be some seconds old."""
         where = await self.caller.scoped(asked)
         return await self.recent.get(
-            ("count", cap, *_key(where)), lambda: self.durably.count_runs(where=where, cap=cap)
+            ("counts", cap, *_key(where)), lambda: self.durably.count_by_status(where=where, cap=cap)
         )
 
     async def statistics(self, asked: RunFilter) -> Statistics:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from durably import RunStatus
+from durably import Count, RunStatus
 
 DASH: Final = "–"
 CONTROLS: Final = re.compile(
@@ -93,11 +93,12 @@ def sentence(text: object) -> str:
     return words[:1].upper() + words[1:]
 
 
-def count(value: int, cap: int) -> str:
+def count(counted: Count) -> str:
     """`12`, or `10k+` where counting stopped."""
-    if value < cap:
-        return f"{value:,}"
-    return f"{cap // 1000}k+" if cap >= 1000 else f"{cap}+"
+    number = counted.number
+    if counted.is_whole:
+        return f"{number:,}"
+    return f"{number // 1000}k+" if number >= 1000 else f"{number}+"
 
 
 def tail(run_id: str) -> str:

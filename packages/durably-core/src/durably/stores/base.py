@@ -12,7 +12,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from durably.filters import RunFilter
-from durably.models import Link, LogEntry, Run, RunsFound, SearchBy, Step, WorkerInfo
+from durably.models import Link, LogEntry, Run, RunsFound, RunStatus, SearchBy, Step, WorkerInfo
+from durably.statistics import Count
 from durably.stores.values import (
     Answer,
     Claimed,
@@ -288,6 +289,10 @@ class Store(Watched, Protocol):
 
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
         """How many match; stops counting at `cap`."""
+        ...
+
+    async def count_by_status(self, filter: RunFilter, /, *, cap: int) -> Mapping[RunStatus, Count]:
+        """How many match in each status; looks at no more than `cap` runs, or at so many in each."""
         ...
 
     async def search_runs(

@@ -1,6 +1,7 @@
 """Looking at runs, steps and logs."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -152,6 +153,11 @@ class ReadsContract:
 
             assert await stage.ids(filter) == wanted, filter
             assert await stage.store.count_runs(filter, cap=100) == len(wanted)
+            counts = await stage.store.count_by_status(filter, cap=100)
+            assert {status: count.number for status, count in counts.items() if count.number} == Counter(
+                run.status for run in everything if run.id in wanted
+            )
+            assert all(count.is_whole for count in counts.values())
             assert [run.id for run in everything if filter.fits(run)] == wanted
             changed = (await stage.store.survey(filter, after=0, limit=100)).runs
             assert sorted((run.id for run in changed), reverse=True) == wanted

@@ -141,10 +141,7 @@ class StatsTiles(StatsComponent):
 
     @override
     async def load(self, visit: Visit) -> TilesShown:
-        counts = {
-            status: await visit.count(RunFilter(status=(status,)), cap=CAP)
-            for status in ("pending", "running", "waiting")
-        }
+        counts = await visit.counts(RunFilter(), cap=CAP)
         found = await visit.statistics(RunFilter())
         workers = await visit.caller.workers()
         completed, failed = (sum(one) for one in _ends(found))
@@ -153,13 +150,13 @@ class StatsTiles(StatsComponent):
         tiles = [
             Tile(
                 status="pending",
-                number=wording.count(counts["pending"], CAP),
+                number=wording.count(counts["pending"]),
                 text=await _oldest(visit),
                 since="pending",
             ),
             Tile(
                 status="running",
-                number=wording.count(counts["running"], CAP),
+                number=wording.count(counts["running"]),
                 text=f"Running{on}",
                 since="running",
             ),
@@ -171,8 +168,8 @@ class StatsTiles(StatsComponent):
             ),
             Tile(status="failed", number=f"{failed:,}{more}", text="Failed · last 24 h", since="failed"),
         ]
-        if counts["waiting"]:
-            waiting = wording.count(counts["waiting"], CAP)
+        if counts["waiting"].number:
+            waiting = wording.count(counts["waiting"])
             tiles.insert(
                 2, Tile(status="waiting", number=waiting, text="Waiting · need no worker", since="waiting")
             )

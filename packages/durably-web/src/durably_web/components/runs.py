@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Literal, TypeAlias, TypedDict
 
 from typing_extensions import override
 
-from durably import Run, RunFilter, RunStatus
+from durably import Count, Run, RunFilter, RunStatus
 from durably_web.components.base import Component, Topic
 from durably_web.search import Search
 from durably_web.visits import Visit
@@ -128,7 +128,7 @@ class Tab:
     """A status, and how many runs are in it."""
 
     status: RunStatus | None
-    count: int
+    count: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,6 @@ class TabsShown:
 
     tabs: tuple[Tab, ...]
     chosen: RunStatus | None
-    cap: int
     query: Mapping[str, str]
     """The rest of what is filtered by."""
 
@@ -156,12 +155,15 @@ class StatusTabs(RunList):
     async def load(self, visit: Visit) -> TabsShown:
         cap = min(max(self.limit, 1), CAP)
         others = replace(await self.wanted(visit), status=())
-        counts = [await visit.count(replace(others, status=(status,)), cap=cap) for status in STATUSES]
-        tabs = [Tab(status=status, count=count) for status, count in zip(STATUSES, counts, strict=True)]
+        counts = await visit.counts(others, cap=cap)
+        everything = Count(
+            number=min(sum(count.number for count in counts.values()), cap),
+            is_whole=all(count.is_whole for count in counts.values()),
+        )
+        tabs = [Tab(status=status, count=counts[status]) for status in STATUSES]
         return TabsShown(
-            tabs=(Tab(status=None, count=min(sum(counts), cap)), *tabs),
+            tabs=(Tab(status=None, count=everything), *tabs),
             chosen=self.status[0] if len(self.status) == 1 else None,
-            cap=cap,
             query={"q": self.q, "job": self.job_name or ""},
         )
 

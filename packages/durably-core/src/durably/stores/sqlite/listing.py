@@ -4,13 +4,14 @@ They are the only ones that are not constant text: which index serves a list dep
 asked for. A list is cut into arms, each of which some index gives already in order (a label's runs,
 one job in one status, one status, all runs), so that an arm stops after the rows that the page
 needs, however many runs there are. Instants of creation are found beforehand, as places in the order
-of creation (`Span`): so they bound every arm, whatever index it walks along.
+of creation (`Span`): so they bound every arm, whatever index it walks along. Where several indexes
+could lead, leading.py says which.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from durably.filters import RunFilter
 from durably.models import RunStatus
@@ -27,6 +28,8 @@ IDS = (
 """Of ids and places the index of ids has enough: of a hundred thousand runs no row is read."""
 
 Statement: TypeAlias = tuple[str, Mapping[str, Value]]
+Lead: TypeAlias = Literal["label", "runs"]
+"""What a filter with labels is walked along: the runs with its first label, or those of its jobs and statuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def compose_list(
     before: int | None,
     after: int | None,
     span: Span = EVERYTHING,
+    lead: Lead = "label",
 ) -> Statement:
     """The snapshots of a page; in no promised order."""
     values: dict[str, Value] = {
@@ -60,7 +64,7 @@ def compose_list(
         "offset": offset,
         "reach": -1 if limit is None else limit + offset,
     }
-    arms = _arms(filter, values, span.until(before), after=after)
+    arms = _arms(filter, values, span.until(before), after=after, lead=lead)
     order = "DESC" if after is None else "ASC"
     chosen = " UNION ALL ".join(f"SELECT * FROM ({arm} ORDER BY 1 {order} LIMIT :reach)" for arm in arms)
     statement = (
@@ -71,11 +75,30 @@ def compose_list(
     return statement, values
 
 
-def compose_count(filter: RunFilter, *, cap: int, span: Span = EVERYTHING) -> Statement:
+def compose_count(filter: RunFilter, *, cap: int, span: Span = EVERYTHING, lead: Lead = "label") -> Statement:
     """How many there are, counting no further than `cap`."""
     values: dict[str, Value] = {"cap": cap}
-    arms = _arms(filter, values, span)
+    arms = _arms(filter, values, span, lead=lead)
     return f"SELECT count(*) FROM (SELECT * FROM ({' UNION ALL '.join(arms)}) LIMIT :cap)", values
+
+
+def compose_label(label: tuple[str, str], *, cap: int, span: Span = EVERYTHING) -> Statement:
+    """How many runs have a label, counting no further than `cap`."""
+    values: dict[str, Value] = {"cap": cap}
+    return f"SELECT count(*) FROM ({_labelled(label, values, span)})", values
+
+
+def compose_census(filter: RunFilter, *, cap: int, span: Span = EVERYTHING) -> Statement:
+    """How many are in each status among the newest `cap` runs with the filter's first label."""
+    values: dict[str, Value] = {"cap": cap}
+    first, *others = filter.labels.items()
+    page = _labelled(first, values, span)
+    where = _conditions(replace(filter, labels=dict(others)), values, EVERYTHING)
+    statement = (
+        f"SELECT run.status, count(*) AS number FROM ({page}) AS page "
+        f"CROSS JOIN durably_runs AS run ON run.seq = page.seq{_where(where)} GROUP BY run.status"
+    )
+    return statement, values
 
 
 def compose_changes(filter: RunFilter, *, after: int, limit: int, span: Span = EVERYTHING) -> Statement:
@@ -123,7 +146,9 @@ def compose_newest(filter: RunFilter, *, among: int, span: Span) -> Statement:
     return f"SELECT seq FROM ({arms}) ORDER BY seq DESC LIMIT :among", values
 
 
-def compose_endings(filter: RunFilter, *, since: float, cap: int, span: Span = EVERYTHING) -> Statement:
+def compose_endings(
+    filter: RunFilter, *, since: float, cap: int, span: Span = EVERYTHING, lead: Lead = "label"
+) -> Statement:
     """Job, status, first start and end of runs that ended since an instant: the newest ones, unsorted."""
     values: dict[str, Value] = {"since": since, "cap": cap}
     facts = "SELECT run.job_name, run.status, run.started_at, run.completed_at FROM"
@@ -137,7 +162,7 @@ def compose_endings(filter: RunFilter, *, since: float, cap: int, span: Span = E
         return statement, values
     # Of these, nothing is in the order in which they ended: the newest ones stand for those that ended last.
     arms = " UNION ALL ".join(
-        f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :cap)" for arm in _arms(filter, values, span)
+        f"SELECT * FROM ({arm} ORDER BY 1 DESC LIMIT :cap)" for arm in _arms(filter, values, span, lead=lead)
     )
     statement = (
         f"{facts} (SELECT seq FROM ({arms}) ORDER BY seq DESC LIMIT :cap) AS page "
@@ -146,7 +171,14 @@ def compose_endings(filter: RunFilter, *, since: float, cap: int, span: Span = E
     return statement, values
 
 
-def _arms(filter: RunFilter, values: dict[str, Value], span: Span, *, after: int | None = None) -> list[str]:
+def _arms(
+    filter: RunFilter,
+    values: dict[str, Value],
+    span: Span,
+    *,
+    after: int | None = None,
+    lead: Lead = "label",
+) -> list[str]:
     """Disjoint queries for `seq` that together find what the filter asks for."""
     jobs = _bind(values, "job", filter.job_name)
     statuses = _bind(values, "status", filter.status)
@@ -154,16 +186,32 @@ def _arms(filter: RunFilter, values: dict[str, Value], span: Span, *, after: int
     rest = [*_is_one_of("run.job_name", jobs), *_is_one_of("run.status", statuses)]
     if filter.is_nothing:
         return [_arm(_unless_nothing(filter))]
-    if filter.labels:
+    if filter.labels and lead == "label":
         within = _within(span, values, "label.run_seq", after=after)
         return [_label_arm(filter.labels, values, [*within, *rest])]
-    if jobs and len(jobs) * len(statuses or ALL_STATUSES) <= MOST_ARMS:
+    place += _has_labels(filter.labels, values, "run.seq")
+    if jobs and has_few_arms(filter):
         wanted = statuses or [f"'{status}'" for status in ALL_STATUSES]
         pairs = product(jobs, wanted)
         return [_arm([f"run.job_name = {job}", f"run.status = {status}", *place]) for job, status in pairs]
     if statuses and not jobs:
         return [_arm([f"run.status = {status}", *place]) for status in statuses]
     return [_arm([*place, *rest])]
+
+
+def has_few_arms(filter: RunFilter) -> bool:
+    """Whether its jobs and statuses are few enough to be asked for one by one."""
+    return len(filter.job_name) * len(filter.status or ALL_STATUSES) <= MOST_ARMS
+
+
+def _labelled(label: tuple[str, str], values: dict[str, Value], span: Span) -> str:
+    """The places of the newest runs with a label, `:cap` of them."""
+    values |= {"key": label[0], "value": label[1]}
+    where = ["label.key = :key", "label.value = :value", *_within(span, values, "label.run_seq")]
+    return (
+        f"SELECT label.run_seq AS seq FROM durably_run_labels AS label{_where(where)} "
+        "ORDER BY label.run_seq DESC LIMIT :cap"
+    )
 
 
 def _label_arm(labels: Mapping[str, str], values: dict[str, Value], rest: list[str]) -> str:
@@ -215,8 +263,11 @@ def _unless_nothing(filter: RunFilter) -> list[str]:
 
 
 def _arm(where: list[str]) -> str:
-    condition = f" WHERE {' AND '.join(where)}" if where else ""
-    return f"SELECT run.seq AS seq FROM durably_runs AS run{condition}"
+    return f"SELECT run.seq AS seq FROM durably_runs AS run{_where(where)}"
+
+
+def _where(conditions: list[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _bind(

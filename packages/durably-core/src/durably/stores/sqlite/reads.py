@@ -4,8 +4,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from durably.filters import RunFilter
-from durably.models import Disposition, LogEntry, Run, Step, StepAttempt, WorkerInfo
-from durably.stores.sqlite.listing import compose_count, compose_list
+from durably.models import Disposition, LogEntry, Run, RunStatus, Step, StepAttempt, WorkerInfo
+from durably.statistics import Count
+from durably.stores.sqlite.leading import count_labelled, leading
+from durably.stores.sqlite.listing import (
+    ALL_STATUSES,
+    Lead,
+    Span,
+    compose_census,
+    compose_count,
+    compose_list,
+)
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.rows import to_attempt, to_log_entry, to_run, to_step, to_worker
 from durably.stores.sqlite.session import Session, Values
@@ -36,8 +45,9 @@ def list_runs(
 ) -> Sequence[Run]:
     """A page of runs, the newest first."""
     span = span_of(session, filter)
+    filter, lead = leading(session, filter, span)
     statement, values = compose_list(
-        filter, limit=limit, offset=offset, before=before, after=after, span=span
+        filter, limit=limit, offset=offset, before=before, after=after, span=span, lead=lead
     )
     runs = [to_run(row) for row in session.rows(statement, values)]
     # The statement chooses the rows in this order but does not promise to give them so.
@@ -46,7 +56,30 @@ def list_runs(
 
 def count_runs(session: Session, filter: RunFilter, cap: int) -> int:
     """How many match, up to `cap`."""
-    statement, values = compose_count(filter, cap=cap, span=span_of(session, filter))
+    span = span_of(session, filter)
+    filter, lead = leading(session, filter, span)
+    return _count(session, filter, cap, span, lead)
+
+
+def count_by_status(session: Session, filter: RunFilter, cap: int) -> Mapping[RunStatus, Count]:
+    """How many match in each status."""
+    span = span_of(session, filter)
+    filter, lead = leading(session, filter, span)
+    if lead == "label":
+        is_whole = count_labelled(session, next(iter(filter.labels.items())), cap, span) < cap
+        statement, values = compose_census(filter, cap=cap, span=span)
+        found: dict[RunStatus, int] = dict(map(tuple, session.rows(statement, values)))
+        return {status: Count(number=found.get(status, 0), is_whole=is_whole) for status in ALL_STATUSES}
+    # An index knows each status: they are counted one by one.
+    numbers: dict[RunStatus, int] = {
+        status: _count(session, filter & RunFilter(status=(status,)), cap, span, lead)
+        for status in ALL_STATUSES
+    }
+    return {status: Count(number=number, is_whole=number < cap) for status, number in numbers.items()}
+
+
+def _count(session: Session, filter: RunFilter, cap: int, span: Span, lead: Lead) -> int:
+    statement, values = compose_count(filter, cap=cap, span=span, lead=lead)
     count: int = session.one(statement, values)[0]
     return count
 

@@ -15,11 +15,12 @@ from durably.models import (
     LogEntry,
     Run,
     RunsFound,
+    RunStatus,
     SearchBy,
     Step,
     WorkerInfo,
 )
-from durably.statistics import JobStatistics
+from durably.statistics import Count, JobStatistics
 from durably.stores.base import Store
 from durably.stores.sqlite import (
     attempts,
@@ -296,6 +297,10 @@ class SqliteStore(Store):
     @override
     async def count_runs(self, filter: RunFilter, /, *, cap: int) -> int:
         return await self.database.read(lambda session: reads.count_runs(session, filter, cap))
+
+    @override
+    async def count_by_status(self, filter: RunFilter, /, *, cap: int) -> Mapping[RunStatus, Count]:
+        return await self.database.read(lambda session: reads.count_by_status(session, filter, cap))
 
     @override
     async def search_runs(

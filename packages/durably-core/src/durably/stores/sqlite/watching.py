@@ -8,6 +8,7 @@ from durably.models import TERMINAL_STATUSES, Run, WorkerInfo
 from durably.statistics import JobStatistics, summarise
 from durably.stores.sqlite.crashes import DEATHS_OF_A_SUSPECT
 from durably.stores.sqlite.keys import key_of, waited_for
+from durably.stores.sqlite.leading import leading
 from durably.stores.sqlite.listing import compose_changes, compose_endings
 from durably.stores.sqlite.queries import load
 from durably.stores.sqlite.reads import attempts_of, get_run, list_logs, list_runs, list_workers, run_at
@@ -64,7 +65,9 @@ def endings(
 ) -> tuple[float, Sequence[JobStatistics], bool]:
     """How runs ended since an instant, by job."""
     until = session.now
-    statement, values = compose_endings(filter, since=since, cap=cap, span=span_of(session, filter))
+    span = span_of(session, filter)
+    filter, lead = leading(session, filter, span)
+    statement, values = compose_endings(filter, since=since, cap=cap, span=span, lead=lead)
     rows = session.rows(statement, values)
     return until, summarise(map(tuple, rows), since=since, until=until, parts=parts), len(rows) < cap
 
