@@ -488,28 +488,6 @@ async def test_a_run_that_is_deleted_while_one_looks_says_so(
         await expect(page.get_by_text("it was deleted meanwhile").first).to_be_visible()
 
 
-async def test_a_session_that_ends_leads_to_the_login_and_not_into_a_part_of_the_page(
-    browser: Browser, durably: Durably, held: str, gate: Path
-) -> None:
-    session = {"is_open": True}
-
-    async def who(request: object) -> str | None:
-        return "ada" if session["is_open"] else None
-
-    web = DurablyWeb(durably, authenticate=who, login_url="/login")
-    run = await durably.jobs[held].trigger(3)
-    app = Starlette(routes=[Mount("/durably", web)])
-    async with serving(app) as url, looking(browser, allowed="401|404") as window:
-        page = window.page
-        await page.goto(f"{url}/durably/runs/{run.id}")
-        await expect(page.locator(".dw-conn")).to_have_text("Live")
-        session["is_open"] = False
-        await durably.start()
-        await page.wait_for_url("**/login?next=**")
-        assert f"next=%2Fdurably%2Fruns%2F{run.id}" in page.url
-    gate.touch()
-
-
 async def test_seven_tabs_at_once_are_no_trouble(browser: Browser, address: str, durably: Durably) -> None:
     run = await durably.jobs["approve-order"].trigger("A")
     async with looking(browser) as window:

@@ -136,7 +136,7 @@
   });
   window.addEventListener("pagehide", () => { line.close(); line.topics = ""; });
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) { resync(); line.collect(); }
+    if (event.persisted) { isLeaving = false; resync(); line.collect(); }
   });
 
   /* ------------------------------------------------------------------------------------------ fetching, htmx 2 and 4 */
@@ -162,6 +162,24 @@
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (held(event.detail.elt)) event.preventDefault();
+  });
+
+  /* A session that has ended answers every part of the page with the way to the login. The page takes the first one:
+     each further one would begin the way anew, and nobody would come to a login that is slower than the news. */
+  let isLeaving = false;
+  function mayGo(element, redirect) {
+    if (!redirect || !hostOf(element)) return true;
+    const isFirst = !isLeaving;
+    isLeaving = true;
+    return isFirst;
+  }
+  document.addEventListener("htmx:before:response", (event) => {
+    const { ctx } = event.detail;
+    if (!mayGo(ctx.sourceElement, ctx.response.headers.get("HX-Redirect"))) event.preventDefault();
+  });
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    const { elt, xhr } = event.detail;
+    if (!mayGo(elt, xhr.getResponseHeader("HX-Redirect"))) event.preventDefault();
   });
 
   /* What is being worked with is not replaced under the hands: it is marked, and fetched once it is let go. */
