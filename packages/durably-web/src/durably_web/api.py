@@ -26,6 +26,8 @@ Endpoint: TypeAlias = Callable[[Request, Caller[Any]], Awaitable[ASGIApp]]
 DEEPEST_OFFSET = 100_000
 """Passing over rows takes time for each of them."""
 MOST_DIGITS = 9
+THROTTLE = 0.1
+"""Seconds between two progresses of a run in one stream."""
 LONGEST_THROTTLE = 60_000
 LABEL = "label."
 
@@ -33,7 +35,9 @@ LABEL = "label."
 class DurablyHandler(Generic[Ctx]):
     """An ASGI application; `create_durably_handler` makes it."""
 
-    def __init__(self, durably: Durably, policy: Policy[Ctx], *, guard: Guard, throttle: float) -> None:
+    def __init__(
+        self, durably: Durably, policy: Policy[Ctx], *, guard: Guard, throttle: float = THROTTLE
+    ) -> None:
         self._durably = durably
         self._policy = policy
         self._guard = guard

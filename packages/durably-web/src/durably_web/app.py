@@ -63,6 +63,9 @@ class DurablyWebOptions(TypedDict, total=False):
     """The name of a form field and its value, for applications whose middleware asks for one."""
     audit: Callable[[AuditEntry[Any]], object] | None
     """Called after each change that somebody made."""
+    api: bool
+    """Whether the HTTP interface of `create_durably_handler` is served below `/api`, for the same
+    visitors. Default: no."""
 
 
 class DurablyWeb(Generic[Ctx]):
@@ -111,6 +114,7 @@ class DurablyWeb(Generic[Ctx]):
                 csp=options.get("csp", CSP),
                 login_url=options.get("login_url"),
                 csrf_token=options.get("csrf_token"),
+                api=options.get("api", False),
             ),
         )
 

@@ -10,12 +10,13 @@ from urllib.parse import quote
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from durably import Durably, LogEntry, NotRunningError, RunNotFoundError, StoreError, ValidationError
 from durably_web import answers
 from durably_web.actions import Actions
+from durably_web.api import DurablyHandler
 from durably_web.assets import ASSETS
 from durably_web.auth import RunOperation
 from durably_web.components.base import from_query
@@ -49,6 +50,7 @@ class SiteOptions:
     csp: str | None = answers.CSP
     login_url: str | None = None
     csrf_token: Callable[[Request], tuple[str, str]] | None = None
+    api: bool = False
 
 
 class Site:
@@ -100,6 +102,9 @@ class Site:
             Route("/-/live", part(lambda visit: live(visit.request, visit.caller, self._hub))),
             Route("/-/{component}", part(self._component)),
         ]
+        if self._options.api:
+            # Who may do what, and from where, is decided by the same two.
+            routes.append(Mount("/api", DurablyHandler(self._durably, self._policy, guard=self._guard)))
         return routes + [
             Route(f"/runs/{{run_id}}/{action}", page(act(action)), methods=["POST"]) for action in ACTIONS
         ]
