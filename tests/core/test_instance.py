@@ -52,12 +52,30 @@ async def talk(step: StepContext, input: Empty) -> None:
         ({"retain": "30d"}, "positive number of seconds"),
         ({"durability": "maybe"}, "'disk' or 'process'"),
         ({"max_crashes": 0}, "from 1 to"),
-        ({"pollingInterval": 1}, "unknown option 'pollingInterval'"),
+        ({"pollingInterval": 1}, r"unknown option 'pollingInterval' \(did you mean 'polling_interval'\?\)"),
+        ({"nonsense": 1}, "unknown option 'nonsense'; there are: "),
     ],
 )
 def test_an_option_that_cannot_be_used_says_what_is_allowed(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         unchecked(create_durably)(":memory:", **options)
+
+
+@pytest.mark.parametrize("way", ["durably.job", "job", "define_job"])
+def test_an_option_of_a_job_that_there_is_not_is_refused(way: str) -> None:
+    async def work(step: StepContext, input: int) -> None: ...
+
+    ways: dict[str, Callable[[dict[str, object]], object]] = {
+        "durably.job": lambda options: unchecked(Durably(":memory:").job)(**options)(work),
+        "job": lambda options: unchecked(job)(**options)(work),
+        "define_job": lambda options: unchecked(define_job)(name="work", input=int, run=work, **options),
+    }
+    with pytest.raises(
+        ConfigurationError, match=r"of job 'work': 'retries' \(did you mean 'retry'\?\); there"
+    ):
+        ways[way]({"retries": 3})
+    with pytest.raises(ConfigurationError, match="unknown option of job 'work': 'x'; there are: "):
+        ways[way]({"x": 3, "timeout": 1})
 
 
 @pytest.mark.parametrize("url", ["postgresql://localhost/x", "mysql://x", "sqlite://relative.db"])

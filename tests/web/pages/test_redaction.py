@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -16,12 +17,32 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 import durably_web
-from durably import ConfigurationError, Durably, Retry, Run, RunFilter, StepContext
-from durably_web import AuthConfig, DurablyWeb, Payload, create_durably_handler
+from durably import (
+    BehindKey,
+    ConfigurationError,
+    Durably,
+    Ended,
+    Retry,
+    Run,
+    RunError,
+    RunFilter,
+    Step,
+    StepAttempt,
+    StepContext,
+    WaitingForSignal,
+)
+from durably_web import (
+    AuthConfig,
+    DurablyWeb,
+    Payload,
+    RunOperation,
+    TriggerRequest,
+    create_durably_handler,
+)
 from durably_web.components.base import RunComponent
 from durably_web.kit import COMPONENTS
 from durably_web.policy import Policy
-from durably_web.redaction import HIDDEN
+from durably_web.redaction import HIDDEN, Redaction
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.test_embedding import host
 from tests.web.requests import request
@@ -227,13 +248,52 @@ def _everything(value: object) -> str:
 
 
 async def test_what_changes_a_run_answers_it_with_what_is_hidden(durably: Durably) -> None:
-    handle = durably.job(name="pay")(pay)
+    durably.job(name="pay")(pay)
     who = await Policy(durably, HIDING).admit(request(headers={"user": "ada"}))
-    run = await handle.trigger(Order(card=SECRET))
-    for answer in (await who.cancel(run.id), await who.retry(run.id), await who.cancel(run.id)):
+    wanted = TriggerRequest(job_name="pay", input={"card": SECRET})
+    run = await who.trigger(wanted)
+    for answer in (run, await who.cancel(run.id), await who.retry(run.id), await who.cancel(run.id)):
         assert SECRET not in answer.input_json
     again = await who.retrigger(run.id)
     assert again.input_json == '{"card":"***","rows":1}'
+
+
+async def test_buttons_are_decided_by_what_is_stored(durably: Durably) -> None:
+    def by_input(user: str, run: Run) -> list[RunOperation]:
+        return ["cancel"] if SECRET in run.input_json else []
+
+    auth = AuthConfig(authenticate=by_header, redact=struck_out, allowed=by_input)
+    who = await Policy(durably, auth).admit(request(headers={"user": "ada"}))
+    run = await durably.job(name="pay")(pay).trigger(Order(card=SECRET))
+    assert await who.allowed(await who.run(run.id)) == {"cancel"}
+
+
+async def test_no_text_of_a_step_or_an_explanation_is_left_out(durably: Durably) -> None:
+    error = RunError(type="ValueError", message=SECRET, traceback=SECRET, steps=("a",))
+    now = datetime.now().astimezone()
+    step = Step(
+        name="a",
+        status="failed",
+        position=1,
+        attempt=1,
+        sequence=1,
+        started_at=now,
+        result_json=f'"{SECRET}"',
+        cursor_json=f'"{SECRET}"',
+        signal_key=SECRET,
+        error=error,
+        attempts=(StepAttempt(number=1, started_at=now, ended_at=now, error=error),),
+    )
+    behind = BehindKey(key=SECRET, holder_id="x", holder_status="pending", since=now, position=1)
+    ended = Ended(status="failed", ended_at=now, error=error)
+    shorter = WaitingForSignal(name="s", key=SECRET, until=None)
+    run = await durably.jobs["anything"].trigger(1)
+    redaction = Redaction(struck_out, "ada")
+    shown = [redaction.step(run, step)]
+    texts = [_everything(one) for one in shown]
+    texts += [_everything(redaction.explanation(run, one)) for one in (behind, ended, shorter)]
+    assert not any(SECRET in text for text in texts)
+    assert [text.count("***") for text in texts] == [7, 1, 2, 1]
 
 
 # What the hook is asked, and what it answers

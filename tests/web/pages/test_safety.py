@@ -36,8 +36,12 @@ def test_a_dashboard_without_authentication_is_refused(durably: Durably, options
 
 
 def test_an_unknown_option_is_refused(durably: Durably) -> None:
-    with pytest.raises(ConfigurationError, match="unknown option 'perfix'"):
+    with pytest.raises(ConfigurationError, match=r"'perfix' \(did you mean 'prefix'\?\); there are: auth"):
         unchecked(DurablyWeb)(durably, authenticate=allow_local, perfix="/x")
+    with pytest.raises(ConfigurationError, match="unknown option 'x'; there are"):
+        unchecked(DurablyWeb)(durably, authenticate=allow_local, x=1)
+    with pytest.raises(ConfigurationError, match=r"say auth=AuthConfig\(redact=…\)"):
+        unchecked(DurablyWeb)(durably, authenticate=allow_local, redact=print)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from durably.environment import Environment
 from durably.errors import ConfigurationError
 from durably.jobs import AnyJob
 from durably.models import Durability, Seconds
-from durably.options import Limits, WorkerOptions, seconds, whole
+from durably.options import Limits, WorkerOptions, seconds, unknown_option, whole
 
 MOST_SLOTS = 1000
 LEASES_IN_A_STALL = 10
@@ -54,11 +54,9 @@ def worker_options(options: DurablyOptions) -> WorkerOptions:
     Raises:
         ConfigurationError: One of them cannot be used; says what is allowed.
     """
-    unknown = options.keys() - DurablyOptions.__annotations__.keys()
-    if unknown:
-        raise ConfigurationError(
-            f"unknown option {min(unknown)!r}; there are: {', '.join(sorted(DurablyOptions.__annotations__))}"
-        )
+    wrong = unknown_option(options, DurablyOptions.__annotations__)
+    if wrong is not None:
+        raise ConfigurationError(wrong)
     heartbeat = seconds(options.get("heartbeat_interval", 5.0), "heartbeat_interval")
     lease = seconds(options.get("stale_threshold", 30.0), "stale_threshold")
     if heartbeat > lease / 2:

@@ -17,7 +17,7 @@ from durably.errors import (
 )
 from durably.models import FailedRun, RunError, Seconds
 from durably.needs import hints_of, needs_of
-from durably.options import seconds
+from durably.options import seconds, unknown_option
 from durably.retries import Retry, as_retry
 from durably.steps import Invocable, StepContext
 
@@ -93,6 +93,7 @@ class JobDefinition(Generic[In, Out]):
                 f"{name!r} is no job name: use 1–200 letters, digits and . _ : -, "
                 "beginning with a letter or digit"
             )
+        _refuse_unknown(policy, JobPolicy, name)
         self.name: str = name
         self.function: JobFunction[In, Out] = function
         self.input_codec: Codec[In] = input_codec
@@ -189,6 +190,7 @@ def definition_of(function: JobFunction[In, Out], **options: Unpack[JobOptions])
     """
     own_name: str = getattr(function, "__name__", "job")
     _require_async(function, own_name)
+    _refuse_unknown(options, JobOptions, own_name)
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) < OWN_PARAMETERS:
         raise ConfigurationError(
@@ -219,6 +221,12 @@ def definition_of(function: JobFunction[In, Out], **options: Unpack[JobOptions])
 def _require_async(function: Callable[..., object], name: str) -> None:
     if not inspect.iscoroutinefunction(function):
         raise ConfigurationError(f"job {name!r} must be an async function")
+
+
+def _refuse_unknown(options: JobPolicy, known: type[object], name: str) -> None:
+    wrong = unknown_option(options, known.__annotations__, f"option of job {name!r}:")
+    if wrong is not None:
+        raise ConfigurationError(wrong)
 
 
 def _follow_up(name: str, job: object) -> JobDefinition[FailedRun, Any] | None:

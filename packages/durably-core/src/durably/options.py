@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import TypeAlias, TypedDict, cast, get_args
 
 from durably.errors import ConfigurationError, DurablyError, ValidationError
@@ -81,6 +82,16 @@ class WorkerOptions:
 Problem: TypeAlias = type[DurablyError]
 
 
+def unknown_option(options: Mapping[str, object], known: Collection[str], what: str = "option") -> str | None:
+    """What is to be said of an option that there is not: which one may have been meant, and which there are."""
+    unknown = min(options.keys() - known, default=None)
+    if unknown is None:
+        return None
+    near = get_close_matches(unknown, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown {what} {unknown!r}{hint}; there are: {', '.join(sorted(known))}"
+
+
 def seconds(value: object, what: str, *, problem: Problem = ConfigurationError) -> float:
     """A positive duration in seconds.
 
@@ -126,13 +137,10 @@ def trigger_options(options: TriggerOptions) -> Trigger:
     """
     if not options:
         return Trigger()
-    unknown = options.keys() - TriggerOptions.__annotations__.keys()
-    if unknown:
-        raise ValidationError(
-            f"unknown trigger option {min(unknown)!r}; "
-            f"there are: {', '.join(sorted(TriggerOptions.__annotations__))}",
-            fields=sorted(unknown),
-        )
+    known = TriggerOptions.__annotations__
+    wrong = unknown_option(options, known, "trigger option")
+    if wrong is not None:
+        raise ValidationError(wrong, fields=sorted(options.keys() - known))
     concurrency_key = options.get("concurrency_key")
     is_shared = isinstance(concurrency_key, ConcurrencyKey) and concurrency_key.shared
     if isinstance(concurrency_key, ConcurrencyKey):

@@ -1,6 +1,7 @@
 """The front door of the web package."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from jinja2 import Environment
@@ -94,10 +95,7 @@ class DurablyWeb(Generic[Ctx]):
         **options: Unpack[DurablyWebOptions],
     ) -> None:
         self.durably: Durably = durably
-        unknown = options.keys() - DurablyWebOptions.__annotations__.keys()
-        if unknown:
-            known = ", ".join(DurablyWebOptions.__annotations__)
-            raise ConfigurationError(f"unknown option {min(unknown)!r}; there are: {known}")
+        _refuse_unknown(options)
         self._templates = Templates(options.get("templates"))
         self._kit = Kit(self._templates)
         guard = Guard(
@@ -305,6 +303,18 @@ class DurablyWeb(Generic[Ctx]):
                 await app(scope, receive, send)
 
         return wrapped
+
+
+def _refuse_unknown(options: DurablyWebOptions) -> None:
+    known = ("authenticate", "auth", *DurablyWebOptions.__annotations__)
+    unknown = min(options.keys() - known, default=None)
+    if unknown is None:
+        return
+    if unknown in AuthConfig.__dataclass_fields__:
+        raise ConfigurationError(f"{unknown!r} is no option of its own; say auth=AuthConfig({unknown}=…)")
+    near = get_close_matches(unknown, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ConfigurationError(f"unknown option {unknown!r}{hint}; there are: {', '.join(known)}")
 
 
 def _only(
