@@ -1,6 +1,11 @@
 """How much of a long test is done: a sample, all of it, or all that a night holds."""
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 from durably_testing.profile import ProfileName, current_profile
+
+T = TypeVar("T")
 
 
 def profile() -> ProfileName:
@@ -11,3 +16,8 @@ def profile() -> ProfileName:
 def volume(*, quick: int, ci: int, nightly: int | None = None) -> int:
     """How many cases to go through under the present profile; a night's are ten times ci's unless told."""
     return {"quick": quick, "ci": ci, "nightly": ci * 10 if nightly is None else nightly}[profile()]
+
+
+def sample(cases: Iterable[T], *, quick: int) -> list[T]:
+    """All cases; under the quick profile one of every `quick` of them, the first among them."""
+    return list(cases)[:: volume(quick=quick, ci=1, nightly=1)]

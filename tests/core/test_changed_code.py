@@ -24,6 +24,7 @@ from durably import (
 )
 from durably.errors import VERBS
 from tests.core.versions import HOUR, ITEMS, Call, History, Plan, calls_of, echo, history_on, steps
+from tests.volume import sample, volume
 
 KINDS: tuple[StepKind, ...] = get_args(StepKind)
 
@@ -51,8 +52,7 @@ EDITS: dict[str, Plan] = {
 }
 
 
-@pytest.mark.parametrize("edit", EDITS)
-@pytest.mark.parametrize("point", range(1, 10))
+@pytest.mark.parametrize(("edit", "point"), sample(itertools.product(EDITS, range(1, 10)), quick=4))
 async def test_steps_may_be_added_removed_moved_and_renamed_wherever_the_run_has_come_to(
     history: History, edit: str, point: int
 ) -> None:
@@ -167,7 +167,7 @@ def plans(draw: st.DrawFn) -> Plan:
     return plan
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=volume(quick=50, ci=200), deadline=None)
 @given(versions=st.tuples(plans(), plans(), plans()), stops=st.tuples(POINTS, POINTS))
 def test_whatever_is_edited_wherever_the_run_has_come_to(
     versions: tuple[Plan, Plan, Plan], stops: tuple[int, int]
@@ -175,7 +175,7 @@ def test_whatever_is_edited_wherever_the_run_has_come_to(
     event(str(asyncio.run(through(versions, stops))))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=volume(quick=15, ci=50), deadline=None)
 @given(old=plans(), new=plans(), stops=st.tuples(POINTS, POINTS, POINTS))
 def test_old_and_new_workers_may_take_turns_with_a_run(
     old: Plan, new: Plan, stops: tuple[int, int, int]

@@ -36,8 +36,10 @@ PAGES = sorted(
 def as_a_reader() -> dict[str, str]:
     """The environment of a reader who has activated a virtual environment."""
     binaries = str(Path(sys.executable).parent)
+    # Nor is a reader measured: what the pages execute is tested elsewhere.
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     return {
-        **os.environ,
+        **unmeasured,
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         "PYTHONIOENCODING": "utf-8",
         "PYTHONUNBUFFERED": "1",

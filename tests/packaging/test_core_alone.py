@@ -12,6 +12,9 @@ from uv import find_uv_bin
 
 from tests.packaging.conftest import run
 
+# What is built and installed is so once.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 SCRIPT = """
 import asyncio
 import importlib.util

@@ -11,6 +11,9 @@ import pytest
 
 from tests.packaging.conftest import DISTRIBUTIONS, REPOSITORY
 
+# What is built and installed is so once.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 CORE = REPOSITORY / "packages" / "durably-core" / "src" / "durably"
 WEB = REPOSITORY / "packages" / "durably-web" / "src" / "durably_web"
 

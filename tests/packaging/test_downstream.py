@@ -11,6 +11,9 @@ from uv import find_uv_bin
 
 from tests.packaging.conftest import own_environment, run
 
+# What is built and installed is so once.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 PROJECT = Path(__file__).with_name("downstream")
 
 FOUND = {

@@ -4,7 +4,7 @@ import pytest
 
 from durably_testing import Kind, crash_at_every_step
 from tests.testing.scenarios import SCENARIOS, Scenario
-from tests.volume import profile
+from tests.volume import profile, sample
 
 KINDS: dict[str, tuple[Kind, ...]] = {
     "quick": ("kill",),
@@ -14,7 +14,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", sample(SCENARIOS, quick=3), ids=lambda scenario: scenario.name)
 def test_every_single_fault_is_survived(scenario: Scenario) -> None:
     report = crash_at_every_step(
         scenario.job,

@@ -18,6 +18,7 @@ from durably.stores.sqlite.transitions import UNHAPPY, send_back
 from durably_testing import DurableMachine, EffectLedger, PromiseBroken
 from tests.testing.sample_jobs import Order, never_ends, order, pays_between_steps, waits
 from tests.testing.sample_jobs import bank as payments
+from tests.volume import sample
 
 # ------------------------------------------------------------ machines that hold
 
@@ -222,13 +223,16 @@ for _name in ("delete", "purge", "skew", "crash_soon", "pause", "stop_worker", "
 
 @pytest.mark.parametrize(
     ("machine", "sabotage", "found"),
-    [
-        (Everything, _cancels_nothing, "was cancelled for good and is"),
-        (Everything, _purges_what_is_young, "was acknowledged and is not there"),
-        (Everything, _deletes_a_neighbour, "was acknowledged and is not there"),
-        (Everything, _forgets_idempotency_keys, "idempotency key 'i-.' of .* answered with run"),
-        (Insistent, _revives_cancelled_children, "was cancelled for good and is"),
-    ],
+    sample(
+        [
+            (Everything, _cancels_nothing, "was cancelled for good and is"),
+            (Everything, _purges_what_is_young, "was acknowledged and is not there"),
+            (Everything, _deletes_a_neighbour, "was acknowledged and is not there"),
+            (Everything, _forgets_idempotency_keys, "idempotency key 'i-.' of .* answered with run"),
+            (Insistent, _revives_cancelled_children, "was cancelled for good and is"),
+        ],
+        quick=3,
+    ),
 )
 def test_a_broken_engine_is_found(
     monkeypatch: pytest.MonkeyPatch, machine: type[DurableMachine], sabotage: Sabotage, found: str

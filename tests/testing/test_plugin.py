@@ -169,6 +169,22 @@ def test_places_that_were_never_reached_are_listed_and_may_be_demanded(pytester:
     demanded.stdout.fnmatch_lines(["--durably-require-sometimes: each of them must be"])
 
 
+def test_places_are_counted_over_all_processes_of_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_one="from durably_testing import sometimes\ndef test_it(): sometimes('a disk was full', False)",
+        test_two="from durably_testing import sometimes\ndef test_it(): sometimes('a disk was full', True)",
+        test_three="from durably_testing import sometimes\ndef test_it(): sometimes('a lease ended', False)",
+    )
+    told = pytester.runpytest_subprocess(
+        "-p", "xdist", *PLUGIN, "--numprocesses=2", "--durably-require-sometimes"
+    )
+
+    assert told.ret == pytest.ExitCode.TESTS_FAILED
+    told.stdout.fnmatch_lines(["*3 passed*"])
+    told.stdout.fnmatch_lines(["never reached: a lease ended"])
+    told.stdout.no_fnmatch_line("*a disk was full*")
+
+
 def test_the_fixtures_tell_of_a_planned_fault_that_never_struck(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(CARELESS_PLAN)
     told = run(pytester)

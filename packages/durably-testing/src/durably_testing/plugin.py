@@ -6,10 +6,10 @@ nothing before a test asks for it.
 
 import os
 from argparse import ArgumentTypeError
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Protocol, cast, get_args
 
 import pytest
 import pytest_asyncio
@@ -17,7 +17,7 @@ import pytest_asyncio
 import durably_testing
 from durably_testing.errors import ReplayTokenError
 from durably_testing.profile import EXAMPLES, Profile, ProfileName, current_profile, use_profile
-from durably_testing.reachability import reached
+from durably_testing.reachability import add_reached, reached
 from durably_testing.tokens import Replay, read_token
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ pytest.register_assert_rewrite("durably_testing.conformance")
 
 PROFILE_VARIABLE = "DURABLY_PROFILE"
 """The environment variable that names the profile where the option does not."""
+
+_REACHED = "durably_reached"
 
 _before = pytest.StashKey[Profile]()
 
@@ -117,8 +119,25 @@ def pytest_collection_modifyitems(
     items[:] = wanted
 
 
+class _Node(Protocol):
+    """What pytest-xdist tells of one of its processes."""
+
+    workeroutput: MutableMapping[str, object]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: _Node, error: object) -> None:
+    """Add what a process of pytest-xdist reached; one that crashed has told nothing."""
+    told = getattr(node, "workeroutput", {})
+    add_reached(cast("Mapping[str, int]", told.get(_REACHED, {})))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail where places had to be reached and were not."""
+    """Fail where places had to be reached and were not; a process of pytest-xdist leaves it to the one that asked."""
+    workeroutput = cast("MutableMapping[str, object] | None", getattr(session.config, "workeroutput", None))
+    if workeroutput is not None:
+        workeroutput[_REACHED] = dict(reached())
+        return
     if _missing() and session.config.option.durably_require_sometimes and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

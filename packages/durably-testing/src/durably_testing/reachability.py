@@ -24,6 +24,12 @@ def reached() -> Mapping[str, int]:
     return dict(_reached)
 
 
+def add_reached(elsewhere: Mapping[str, int]) -> None:
+    """Add what another process of the same session reached."""
+    for name, times in elsewhere.items():
+        _reached[name] = _reached.get(name, 0) + times
+
+
 def forget_reached() -> None:
     """Begin anew."""
     _reached.clear()
