@@ -139,7 +139,7 @@ def test_what_takes_two_faults_is_found_and_told_with_two() -> None:
         return ""
 
     # Two of the few dozen points at which it may be killed: not every draw has them.
-    said = next(filter(None, map(said_with, range(20))))
+    said = next(said for seed in range(20) if (said := said_with(seed)))
     assert "  2. worker" in said
     assert "  3. worker" not in said
     assert "Order(amount=1)" in said
