@@ -54,7 +54,26 @@ async def test_all_runs_are_listed_newest_first(client: httpx2.AsyncClient, dura
         ("q=org=acme&status=failed", ["failed"]),
         ("q=ORDER", ["waiting"]),
         ("q=org=acme+order", []),
+        ("q=org:acme", ["pending", "failed"]),
+        ("q=org:acme+env:prod", ["pending"]),
+        ("q=org:globex+amount", []),
+        ("q=amount+is+NEGATIVE", ["failed"]),
+        ("q=valueerror", ["failed"]),
+        ("q=import+amount", ["failed"]),
+        ("q=%22import%22", []),
+        ("q=order+amount", []),
+        ("q=amount&status=completed", []),
+        ("q=amount&created=24h", ["failed"]),
         ("q=nobody", []),
+        ("created=24h", ["cancelled", "pending", "waiting", "completed", "failed"]),
+        ("created=24h&since=2999-01-01", ["cancelled", "pending", "waiting", "completed", "failed"]),
+        ("created=&until=2000-01-01", ["cancelled", "pending", "waiting", "completed", "failed"]),
+        ("created=exact&until=2000-01-01T10:00", []),
+        ("until=2000-01-01", []),
+        ("since=2000-01-01T10:00%2B05:00&until=2999-12-31T23:59&status=failed", ["failed"]),
+        ("since=2999-01-01", []),
+        ("since=yesterday", []),
+        ("until=9999-12-31T23:59-12:00", []),
         ("q=%C3%A9=%00", []),
     ],
 )
@@ -72,7 +91,75 @@ async def test_an_id_leads_to_its_run(client: httpx2.AsyncClient, durably: Durab
     run = await durably.jobs["approve-order"].trigger("A-17")
     found = await client.get("/durably/runs", params={"q": f" {run.id} "})
     assert (found.status_code, found.headers["location"]) == (303, f"/durably/runs/{run.id}")
-    assert listed(await client.get("/durably/runs", params={"q": run.id[:-1]})) == []
+
+
+async def test_the_end_of_an_id_as_it_is_shown_finds_its_run(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    runs = await build(durably)
+    wanted = runs["completed"]
+    for part in (wanted[-8:], f"…{wanted[-8:].upper()}", wanted[:-1]):
+        page = await client.get("/durably/runs", params={"q": part})
+        assert listed(page)[:1] == [wanted], part
+    page = await client.get("/durably/runs", params={"q": f"{wanted[-8:]} status", "status": "failed"})
+    assert listed(page) == []
+    page = await client.get("/durably/runs", params={"q": f"{wanted[-8:]} org:globex"})
+    assert listed(page) == [wanted]
+    assert f"With “{wanted[-8:]}” in their id, of all 5 runs" in page.text
+    page = await client.get("/durably/runs", params={"q": "ffffffff-0000"})
+    assert "None of all 5 runs has “ffffffff-0000” in its id." in page.text
+    assert 'href="/durably/runs?q=%22ffffffff-0000%22">Search the errors' in page.text
+
+
+async def test_a_search_says_how_far_it_looked_and_goes_on(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    job = durably.jobs["import-csv"]
+    for _ in range(3):
+        await job.trigger(Import(filename="bad.csv"))
+    await durably.process_until_idle()
+    [newest, middle, oldest] = [run.id for run in await durably.get_runs()]
+
+    first = await client.get("/durably/-/runs_table?q=amount&page_size=2")
+    assert listed(first) == [newest, middle]
+    assert "The newest with “amount” in their error" in first.text
+    older = re.search(r'href="[^"]*cursor=(\d+)" rel="next">Search older', first.text)
+    assert older is not None
+    rest = await client.get(f"/durably/runs?q=amount&cursor={older[1]}")
+    assert listed(rest) == [oldest]
+    assert "With “amount” in their error, of all 1 failed runs that match" in rest.text
+    assert 'href="/durably/runs?q=amount">Newest' in rest.text
+    assert 'data-dw-topics=""' in rest.text
+    # What was found is not counted: each status would be a search of its own.
+    assert "<b>" not in rest.text.partition("dw-tabs")[2].partition("</nav>")[0]
+    assert (await client.get("/durably/runs?q=amount&cursor=nonsense")).status_code == 200
+
+
+async def test_the_page_says_which_times_are_asked_for(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/durably/runs?created=7d")).text
+    assert '<option value="7d" selected>' in page
+    assert 'name="since" value=""' in page
+    page = (await client.get("/durably/runs?created=90d")).text
+    assert '<option value="90d" selected>last 90d' in page
+    page = (await client.get("/durably/runs?since=2026-11-22T10:00%2B02:00&until=2026-11-23T00:00:30")).text
+    assert '<option value="exact" selected>' in page
+    assert (
+        'From (UTC) <input class="dw-input" type="datetime-local" name="since" value="2026-11-22T08:00"'
+        in page
+    )
+    assert 'name="until" value="2026-11-23T00:00:30"' in page
+    # Tabs and pages keep to them.
+    assert "/durably/runs?status=failed&amp;since=2026-11-22T10%3A00%2B02%3A00&amp;until=2026" in page
+    page = (await client.get("/durably/runs?q=org:a&job=b&created=7d")).text
+    assert 'href="/durably/runs?status=failed&amp;q=org%3Aa&amp;job=b&amp;created=7d"' in page
+
+
+async def test_a_label_with_spaces_finds_its_runs(client: httpx2.AsyncClient, durably: Durably) -> None:
+    run = await durably.jobs["approve-order"].trigger("A-17", labels={"customer": "Ada Lovelace"})
+    page = (await client.get("/durably/runs")).text
+    [link] = re.findall(r'class="dw-chip" href="([^"]+)"', page)
+    assert listed(await client.get(link.replace("&amp;", "&"))) == [run.id]
+    assert listed(await client.get("/durably/runs", params={"q": 'customer:"Ada Byron"'})) == []
 
 
 async def test_tabs_count_what_the_other_filters_leave(client: httpx2.AsyncClient, durably: Durably) -> None:

@@ -150,8 +150,8 @@ class RunVerbs:
         Raises:
             ValidationError: There is no text, or an argument cannot be used.
         """
-        if not text:
-            raise ValidationError("search_runs needs a text to search for", fields=("text",))
+        if not text or "\0" in text:
+            raise ValidationError("search_runs needs a text without NUL to search for", fields=("text",))
         if by not in LOOKED_AT:
             raise ValidationError(f"by must be one of {', '.join(LOOKED_AT)}", fields=("by",))
         if by == "error" and cursor is not None and not (cursor.isascii() and cursor.isdigit()):

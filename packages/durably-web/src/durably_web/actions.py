@@ -5,24 +5,29 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from durably import ConflictError, Run, RunNotFoundError, ValidationError
+from durably import ConflictError, Run, ValidationError
 from durably_web import answers
 from durably_web.auth import RunOperation
+from durably_web.bulk import MOST, BulkAction, Matching, apply
 from durably_web.components.base import from_query
 from durably_web.components.panels import RunPanel
 from durably_web.components.run import RunActions
 from durably_web.components.triggering import Mode, TriggerForm
 from durably_web.kit import Kit
 from durably_web.pages import Pages
+from durably_web.search import Search
 from durably_web.sent import Form, Sent
 from durably_web.urls import with_query
 from durably_web.visits import Visit
 
-MOST_SELECTED: Final = 1_000
-
+WHICH: Final[Mapping[BulkAction, str]] = {
+    "retry": "Failed and cancelled runs",
+    "cancel": "Runs that have not ended",
+}
 QUESTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     "cancel": ("Cancel this run?", "What it does now is cut off. Finished steps stay.", "Cancel run"),
     "delete": ("Delete this run?", "Its steps, logs and payloads are gone for good.", "Delete run"),
@@ -102,15 +107,20 @@ class Actions:
     async def bulk(self, visit: Visit) -> Response:
         """Retry or cancel the selected runs, those of them where that makes sense."""
         form = await Form.of(visit.request)
-        action = form.get("action")
-        chosen = list(dict.fromkeys(form.all("run")))
+        wanted = form.get("action")
+        action: BulkAction | None = "retry" if wanted == "retry" else "cancel" if wanted == "cancel" else None
+        if action is None:
+            raise HTTPException(400, "Runs can be retried or cancelled")
         page = answers.back(form.get("next"), visit.urls.runs())
-        if action not in {"retry", "cancel"} or len(chosen) > MOST_SELECTED:
-            raise HTTPException(400, f"At most {MOST_SELECTED} runs can be retried or cancelled at once")
+        if form.get("scope") == "all":
+            return await self._all_matching(visit, form, action, page)
+        chosen = list(dict.fromkeys(form.all("run")))
+        if len(chosen) > MOST:
+            raise HTTPException(400, f"At most {MOST} runs can be retried or cancelled at once")
         if not chosen:
-            return answers.go(with_query(page, {"notice": "nothing"}))
-        word = action.capitalize()
+            return answers.go(_noticed(page, "nothing"))
         if form.get("confirmed") != "yes":
+            word = action.capitalize()
             return self._pages.question(
                 visit,
                 question=f"{word} {len(chosen)} selected runs?",
@@ -120,11 +130,42 @@ class Actions:
                 back=page,
                 fields=[("action", action), ("next", page), *(("run", one) for one in chosen)],
             )
-        done = 0
-        for run_id in chosen:
-            done += await _applied(visit, run_id, action)
-        verb = "retried" if action == "retry" else "cancelled"
-        return answers.go(_noticed(page, f"{verb}-{done}-of-{len(chosen)}"))
+        tally = await apply(visit, action, chosen)
+        return answers.go(_noticed(page, _counted(action, tally.done, tally.known)))
+
+    async def _all_matching(self, visit: Visit, form: Form, action: BulkAction, page: str) -> Response:
+        """Retry or cancel all runs that fit the question that the form asks."""
+        asked = Search.from_query(QueryParams(list(form.pairs)))
+        search = asked.settled(visit.now)
+        matching = Matching.of(visit, action, search)
+        most = min(form.number("most") or 0, MOST)
+        if form.get("confirmed") == "yes" and most:
+            tally = await matching.apply(most=most)
+            return answers.go(_noticed(page, _counted(action, tally.done, most)))
+        count, has_more = await matching.count()
+        if not count:
+            return answers.go(_noticed(page, "none-match"))
+        word = action.capitalize()
+        which = (
+            f"the newest {count:,} of the runs" if has_more else "1 run" if count == 1 else f"{count:,} runs"
+        )
+        return self._pages.question(
+            visit,
+            question=f"{word} {which} that match?",
+            detail=f"{': '.join(filter(None, [WHICH[action], asked.words(visit.now)]))}. What has changed by then "
+            f"is left alone, and so is what comes new. At most {MOST:,} at once.",
+            word=word if action == "retry" else "Cancel runs",
+            action=visit.urls.bulk(),
+            back=page,
+            fields=[
+                ("scope", "all"),
+                ("action", action),
+                ("next", page),
+                *((key, value) for key, value in search.query if value),
+                *(("status", status) for status in search.status),
+                ("most", str(count)),
+            ],
+        )
 
     def _ask(self, visit: Visit, run: Run, action: RunOperation, form: Form) -> Response:
         question, detail, word = QUESTIONS[action]
@@ -175,13 +216,5 @@ def _noticed(page: str, code: str) -> str:
     return with_query(path, [*kept, ("notice", code)])
 
 
-async def _applied(visit: Visit, run_id: str, action: str) -> bool:
-    try:
-        await (visit.caller.retry(run_id) if action == "retry" else visit.caller.cancel(run_id))
-    except (ConflictError, RunNotFoundError):
-        return False
-    except HTTPException as error:
-        if error.status_code in {403, 404}:
-            return False
-        raise
-    return True
+def _counted(action: BulkAction, done: int, of: int) -> str:
+    return f"{'retried' if action == 'retry' else 'cancelled'}-{done}-of-{of}"

@@ -26,6 +26,7 @@ NOTICES: Final[Mapping[str, Notice]] = {
     "no-json": Notice(tone="failed", text="Nothing was sent: that was no JSON. A text needs quotes: \"yes\"."),
     "conflict": Notice(tone="failed", text="Not done: the run is in another state by now."),
     "nothing": Notice(tone="cancelled", text="Nothing was selected."),
+    "none-match": Notice(tone="cancelled", text="Nothing was done: there is no such run any more, or none that is yours to change."),
 }  # fmt: skip
 
 _COUNTED: Final = re.compile(r"(retried|cancelled)-(\d{1,4})-of-(\d{1,4})")
@@ -37,8 +38,15 @@ def notice(code: str | None) -> Notice | None:
     if counted is None:
         return NOTICES.get(code or "")
     done, asked = int(counted[2]), int(counted[3])
-    rest = "" if done == asked else " The others were in another state."
-    runs = "1 run was" if done == 1 else f"{done} runs were"
+    is_retry = counted[1] == "retried"
+    left = max(0, asked - done)
+    what = (
+        ("was" if left == 1 else "were") + " no longer failed or cancelled"
+        if is_retry
+        else "had ended already"
+    )
+    runs = "1 run was" if done == 1 else f"{done:,} runs were"
     return Notice(
-        tone="pending" if counted[1] == "retried" else "cancelled", text=f"{runs} {counted[1]}.{rest}"
+        tone="pending" if is_retry else "cancelled",
+        text=f"{runs} {counted[1]}{f'; {left:,} {what}' if left else ''}.",
     )

@@ -63,7 +63,13 @@ class Pages:
         search = Search.from_query(visit.request.query_params)
         if search.id is not None and await _is_run(visit, search.id):
             return answers.go(visit.urls.run(search.id))
-        props: RunListProps = {"q": search.q, "job_name": search.job_name, "status": search.status}
+        props: RunListProps = {
+            "q": search.q,
+            "job_name": search.job_name,
+            "status": search.status,
+            "since": search.since,
+            "until": search.until,
+        }
         return await self._page(
             visit,
             "runs",
@@ -71,7 +77,12 @@ class Pages:
             status_tabs=StatusTabs(**props),
             runs_filter=RunsFilter(**props, bulk=True),
             runs_table=RunsTable(
-                **props, bulk=True, before=search.before, after=search.after, page_size=ROWS
+                **props,
+                bulk=True,
+                before=search.before,
+                after=search.after,
+                cursor=search.cursor,
+                page_size=ROWS,
             ),
         )
 

@@ -253,6 +253,12 @@ class Caller(Generic[Ctx]):
         offered: Collection[RunOperation] = await settle(hook(self.ctx, await self._stored(run)))
         return frozenset(offered)
 
+    async def may(self, operation: RunOperation, run: Run) -> bool:
+        """Whether they may do this with a run that is there for them."""
+        if self._auth.on_run_access is None:
+            return True
+        return await self._refusal(await self._stored(run), operation) is None
+
     # Changing
 
     async def trigger(self, request: TriggerRequest) -> Run:

@@ -3,15 +3,30 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from starlette.datastructures import QueryParams
 
-from durably import RunFilter, RunStatus
-from durably_web.wording import STATUSES
+from durably import RunFilter, RunStatus, SearchBy
+from durably_web.wording import STATUSES, stamp
 
-LABEL: Final = re.compile(r"[A-Za-z0-9._/-]{1,255}=[^\x00]{0,255}")
+WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+"""Quotes keep spaces together, around a word or a part of it."""
+LABEL: Final = re.compile(r"([A-Za-z0-9._/-]{1,255})([=:])([^\x00]{0,255})")
 """No run has another one."""
+ID_PART: Final = re.compile(r"(?=.*[0-9])[0-9a-f-]{6,36}|[0-9a-f-]{8,36}", re.IGNORECASE)
+PRESET: Final = re.compile(r"([1-9][0-9]{0,3})(m|h|d)")
+UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The runs that are meant: those that fit, and of these the ones that hold a text, if there is one."""
+
+    filter: RunFilter
+    text: str = ""
+    by: SearchBy = "error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,20 +37,69 @@ class Search:
     job_name: str | None = None
     status: tuple[RunStatus, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    since: str = ""
+    """`24h`, or an instant."""
+    until: str = ""
+    """An instant."""
     before: int | None = None
     after: int | None = None
+    cursor: str | None = None
+    """Of a search for a text: where it goes on."""
 
     @classmethod
     def from_query(cls, query: QueryParams) -> "Search":
-        """The question in a URL: `?q=org=acme&job=import-csv&status=failed&before=120`."""
+        """The question in a URL: `?q=org=acme&job=import-csv&status=failed&created=24h&before=120`."""
         wanted = query.getlist("status")
+        # The fields for exact times go along with the form also while they are hidden.
+        created = query.get("created", "exact")
+        is_preset = PRESET.fullmatch(created) is not None
+        is_exact = created == "exact"
         return cls(
-            q=query.get("q", "").strip()[:600],
+            q=query.get("q", "").replace("\0", "").strip()[:600],
             job_name=query.get("job") or None,
             status=tuple(status for status in STATUSES if status in wanted),
+            labels={label[1]: label[3] for label in map(LABEL.fullmatch, query.getlist("label")) if label},
+            since=created if is_preset else query.get("since", "")[:40] if is_exact else "",
+            until=query.get("until", "")[:40] if is_exact else "",
             before=_position(query.get("before", "")),
             after=_position(query.get("after", "")),
+            cursor=query.get("cursor", "")[:100] or None,
         )
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The question as a URL has it, but for the statuses and the page."""
+        is_preset = PRESET.fullmatch(self.since) is not None
+        return [
+            ("q", self.q),
+            ("job", self.job_name or ""),
+            *(("label", f"{key}={value}") for key, value in self.labels.items()),
+            ("created", self.since if is_preset else ""),
+            ("since", "" if is_preset else self.since),
+            ("until", self.until),
+        ]
+
+    def settled(self, now: datetime) -> "Search":
+        """The same question, its times as instants: so that later it asks for what there is now."""
+        since, until = instant(self.since, now), instant(self.until, now)
+        return replace(
+            self,
+            since=self.since if since is None else since.isoformat(),
+            until=self.until if self.until and until is None else min(until or now, now).isoformat(),
+        )
+
+    def words(self, now: datetime) -> str:
+        """The question, for a confirmation."""
+        since, until = instant(self.since, now), instant(self.until, now)
+        words = [
+            *([f"“{self.q}”"] if self.q else []),
+            *([f"job {self.job_name}"] if self.job_name else []),
+            *([", ".join(self.status)] if self.status else []),
+            *(f"{key}={value}" for key, value in self.labels.items()),
+            *([f"created since {stamp(since)}"] if since is not None else []),
+            *([f"created before {stamp(until)}"] if until is not None else []),
+        ]
+        return " · ".join(words)
 
     @property
     def id(self) -> str | None:
@@ -43,22 +107,58 @@ class Search:
         word = self.q
         return word if len(word) >= 8 and "=" not in word and " " not in word else None
 
-    def filter(self, jobs: Collection[str]) -> RunFilter:
+    def wanted(self, jobs: Collection[str], now: datetime) -> Wanted:
         """The runs that are meant; `jobs` are the names of those that are known.
 
-        Words are labels (`org=acme`) or parts of jobs' names; all of them must fit.
+        Words are labels (`org=acme`, `org:acme`), parts of jobs' names, a part of an id, or parts of an
+        error; all of them must fit. In quotes they are parts of an error, whatever they look like.
         """
-        names = () if self.job_name is None else (self.job_name,)
-        filter = RunFilter(status=self.status, job_name=names, labels=self.labels)
-        for word in self.q.split():
-            key, is_label, value = word.partition("=")
-            if is_label and LABEL.fullmatch(word):
-                filter = filter.and_labels({key: value})
-            elif is_label:
-                filter = replace(filter, is_nothing=True)
+        filter = self._bounds(now)
+        texts: list[str] = []
+        for word in WORD.findall(self.q):
+            label = LABEL.fullmatch(word.replace('"', ""))
+            if word.startswith('"') or label is None or (label[2] == ":" and not label[3]):
+                texts.append(word)
             else:
-                filter = filter.and_jobs(*(name for name in jobs if word.lower() in name.lower()))
-        return filter
+                filter = filter.and_labels({label[1]: label[3]})
+        text: list[str] = []
+        for word in texts:
+            named = [name for name in jobs if word.lower() in name.lower()]
+            if named:
+                filter = filter.and_jobs(*named)
+            else:
+                text.append(word)
+        if len(text) == 1 and ID_PART.fullmatch(text[0].lstrip("…")):
+            return Wanted(filter=filter, text=text[0].lstrip("…"), by="id")
+        return Wanted(filter=filter, text=" ".join(text).replace('"', ""), by="error")
+
+    def _bounds(self, now: datetime) -> RunFilter:
+        names = () if self.job_name is None else (self.job_name,)
+        since, until = instant(self.since, now), instant(self.until, now)
+        is_unclear = (self.since and since is None) or (self.until and until is None)
+        return RunFilter(
+            status=self.status,
+            job_name=names,
+            labels=self.labels,
+            created_since=since,
+            created_before=until,
+            # A bound that cannot be read must not let everything in.
+            is_nothing=bool(is_unclear),
+        )
+
+
+def instant(text: str, now: datetime) -> datetime | None:
+    """`24h` ago, to the minute, or an instant in ISO 8601; without a zone it is UTC; None: it is neither."""
+    preset = PRESET.fullmatch(text)
+    try:
+        if preset is not None:
+            return (now - int(preset[1]) * UNITS[preset[2]]).replace(second=0, microsecond=0)
+        moment = datetime.fromisoformat(text) if text else None
+        if moment is None:
+            return None
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _position(text: str) -> int | None:

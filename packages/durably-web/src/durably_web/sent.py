@@ -44,6 +44,11 @@ class Form:
         """The last value of a field."""
         return next((value for key, value in reversed(self.pairs) if key == name), otherwise)
 
+    def number(self, name: str) -> int | None:
+        """The last value of a field, if it is a whole number."""
+        text = self.get(name)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
     def all(self, name: str) -> list[str]:
         """Every value of a field."""
         return [value for key, value in self.pairs if key == name]

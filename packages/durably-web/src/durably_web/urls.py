@@ -22,9 +22,9 @@ class Urls:
         """The first page."""
         return f"{self.base}/"
 
-    def runs(self, **query: str | int | None) -> str:
-        """The list of runs; `label="org=acme"` and so on filter it."""
-        return with_query(f"{self.base}/runs", query)
+    def runs(self, search: Iterable[tuple[str, str]] = (), **query: str | int | None) -> str:
+        """The list of runs; a search's query, and `status="failed"` and so on narrow it."""
+        return with_query(f"{self.base}/runs", [*_texts(query), *search])
 
     def run(self, run_id: str, *, notice: str | None = None) -> str:
         """The page of a run."""
@@ -70,6 +70,10 @@ class Urls:
     def asset(self, asset: Asset) -> str:
         """A file of ours."""
         return self.base + asset.path
+
+
+def _texts(query: Mapping[str, str | int | None]) -> list[tuple[str, str]]:
+    return [(key, str(value)) for key, value in query.items() if value is not None]
 
 
 def with_query(path: str, query: Query) -> str:

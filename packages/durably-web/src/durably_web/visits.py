@@ -20,6 +20,9 @@ RECENT: Final = 5.0
 MOST_RECENT: Final = 1000
 DAY: Final = timedelta(days=1)
 
+PLACES: Final = frozenset({"before", "after", "cursor", "notice"})
+"""What of a page's query does not say what is shown, but where in it."""
+
 T = TypeVar("T")
 
 
@@ -43,10 +46,10 @@ class Place:
             return with_query(current.path, parse_qsl(current.query))
         return with_query(self.request.url.path, parse_qsl(self.request.url.query))
 
-    def paged(self, **place: int) -> str:
-        """The same page at another place of its list: `before=…`, `after=…`; without either: its beginning."""
+    def paged(self, **place: int | str) -> str:
+        """The same page at another place of its list: `before=…`, `after=…`; without any: its beginning."""
         path, _, query = self.page.partition("?")
-        kept = [(key, value) for key, value in parse_qsl(query) if key not in {"before", "after", "notice"}]
+        kept = [(key, value) for key, value in parse_qsl(query) if key not in PLACES]
         return with_query(path, [*kept, *((key, str(value)) for key, value in place.items())])
 
 
@@ -114,7 +117,14 @@ class Recent:
 
 
 def _key(where: RunFilter) -> tuple[Hashable, ...]:
-    return tuple(where.status), tuple(where.job_name), frozenset(where.labels.items()), where.is_nothing
+    return (
+        tuple(where.status),
+        tuple(where.job_name),
+        frozenset(where.labels.items()),
+        where.created_since,
+        where.created_before,
+        where.is_nothing,
+    )
 
 
 def instant(seconds: float) -> datetime:

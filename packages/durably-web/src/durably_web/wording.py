@@ -101,6 +101,11 @@ def count(counted: Count) -> str:
     return f"{number // 1000}k+" if number >= 1000 else f"{number}+"
 
 
+def label_word(key: str, value: str) -> str:
+    """The word of a search that means a label; in quotes, if it has spaces in it."""
+    return f'{key}="{value}"' if re.search(r"\s", value) else f"{key}={value}"
+
+
 def tail(run_id: str) -> str:
     """The part of an id that tells it from its neighbours."""
     return run_id[-8:]

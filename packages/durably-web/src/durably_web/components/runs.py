@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from datetime import datetime
 from typing import ClassVar, Final, Literal, TypeAlias, TypedDict
 
 from typing_extensions import override
 
-from durably import Count, Run, RunFilter, RunStatus
+from durably import Count, Run, RunFilter, RunStatus, SearchBy
+from durably_web.bulk import SOURCES, BulkAction
 from durably_web.components.base import Component, Topic
-from durably_web.search import Search
+from durably_web.search import PRESET, Search, Wanted, instant
 from durably_web.visits import Visit
 from durably_web.wording import STATUSES
 
@@ -29,6 +31,8 @@ class RunListProps(TypedDict, total=False):
     job_name: str | None
     status: tuple[RunStatus, ...]
     q: str
+    since: str
+    until: str
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,27 @@ class RunList(Component):
     status: tuple[RunStatus, ...] = ()
     labels: Mapping[str, str] | None = None
     q: str = ""
-    """What somebody searches for: labels as `key=value`, or a part of a job's name."""
+    """What somebody searches for: labels as `key=value`, a part of a job's name, of an id or of an error."""
+    since: str = ""
+    """Runs created since then: `24h`, `7d`, or an instant in ISO 8601, which is UTC unless it says so."""
+    until: str = ""
+    """Runs created before this instant."""
 
-    async def wanted(self, visit: Visit) -> RunFilter:
-        """The filter that the props mean."""
-        search = Search(q=self.q, job_name=self.job_name, status=self.status, labels=self.labels or {})
-        return search.filter(tuple(visit.durably.jobs))
+    @property
+    def search(self) -> Search:
+        """What the props ask for."""
+        return Search(
+            q=self.q,
+            job_name=self.job_name,
+            status=self.status,
+            labels=self.labels or {},
+            since=self.since,
+            until=self.until,
+        )
+
+    def wanted(self, visit: Visit) -> Wanted:
+        """The runs that the props mean."""
+        return self.search.wanted(tuple(visit.durably.jobs), visit.now)
 
     @override
     def topics(self) -> Sequence[Topic]:
@@ -66,6 +85,18 @@ class RunsShown:
     after: int | None
     """Newer runs than this one come before, if this is not the first page."""
     columns: tuple[Column, ...]
+    query: Sequence[tuple[str, str]]
+    """What is asked for, as a form sends it."""
+    bulk_actions: tuple[BulkAction, ...]
+    """What may make sense for all that match."""
+    page_size: int = 0
+    text: str = ""
+    """The text that was searched for."""
+    by: SearchBy = "error"
+    looked_at: int = 0
+    """How many runs were searched for it."""
+    cursor: str | None = None
+    """Where the search goes on."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +109,8 @@ class RunsTable(RunList):
     """Only runs older than the one at this position."""
     after: int | None = None
     """Only runs newer than the one at this position, those next to it."""
+    cursor: str | None = None
+    """Of a search for a text: where it goes on."""
     columns: tuple[Column, ...] = COLUMNS
     """What is told of each."""
     bulk: bool = False
@@ -90,8 +123,11 @@ class RunsTable(RunList):
 
     @override
     async def load(self, visit: Visit) -> RunsShown:
-        filter = await self.wanted(visit)
+        wanted = self.wanted(visit)
         size = min(max(self.page_size, 1), MOST_ROWS)
+        if wanted.text:
+            return await self._searched(visit, wanted, size)
+        filter = wanted.filter
         found = await visit.caller.runs(filter, limit=size + 1, before=self.before, after=self.after)
         has_more = len(found) > size
         # What is too many stands where the next page begins.
@@ -106,12 +142,54 @@ class RunsTable(RunList):
             is_filtered=filter != RunFilter(),
             has_bulk=self.bulk,
             is_brief=self.brief,
-            columns=tuple(one for one in self.columns if one != "job" or self.job_name is None),
+            columns=self._shown_columns,
+            query=self._question,
+            bulk_actions=self._bulk_actions,
+        )
+
+    async def _searched(self, visit: Visit, wanted: Wanted, size: int) -> RunsShown:
+        found = await visit.caller.search(
+            wanted.text, by=wanted.by, asked=wanted.filter, limit=size, cursor=self.cursor
+        )
+        return RunsShown(
+            runs=found.runs,
+            before=None,
+            after=None,
+            is_first=self._is_first,
+            is_filtered=True,
+            has_bulk=self.bulk,
+            is_brief=self.brief,
+            columns=self._shown_columns,
+            query=self._question,
+            bulk_actions=self._bulk_actions,
+            page_size=size,
+            text=wanted.text,
+            by=wanted.by,
+            looked_at=found.looked_at,
+            cursor=found.cursor,
         )
 
     @property
     def _is_first(self) -> bool:
-        return self.before is None and self.after is None
+        return self.before is None and self.after is None and self.cursor is None
+
+    @property
+    def _question(self) -> Sequence[tuple[str, str]]:
+        search = self.search
+        asked = [*search.query, *(("status", status) for status in search.status)]
+        return [(key, value) for key, value in asked if value]
+
+    @property
+    def _bulk_actions(self) -> tuple[BulkAction, ...]:
+        if not self.bulk:
+            return ()
+        return tuple(
+            action for action in SOURCES if not self.status or set(self.status) & set(SOURCES[action])
+        )
+
+    @property
+    def _shown_columns(self) -> tuple[Column, ...]:
+        return tuple(one for one in self.columns if one != "job" or self.job_name is None)
 
     @override
     def topics(self) -> Sequence[Topic]:
@@ -128,7 +206,8 @@ class Tab:
     """A status, and how many runs are in it."""
 
     status: RunStatus | None
-    count: Count
+    count: Count | None
+    """None: a text is searched for, and how many there are would cost a search each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +216,7 @@ class TabsShown:
 
     tabs: tuple[Tab, ...]
     chosen: RunStatus | None
-    query: Mapping[str, str]
+    query: Sequence[tuple[str, str]]
     """The rest of what is filtered by."""
 
 
@@ -154,8 +233,12 @@ class StatusTabs(RunList):
     @override
     async def load(self, visit: Visit) -> TabsShown:
         cap = min(max(self.limit, 1), CAP)
-        others = replace(await self.wanted(visit), status=())
-        counts = await visit.counts(others, cap=cap)
+        wanted = self.wanted(visit)
+        chosen = self.status[0] if len(self.status) == 1 else None
+        if wanted.text:
+            uncounted = tuple(Tab(status=status, count=None) for status in (None, *STATUSES))
+            return TabsShown(tabs=uncounted, chosen=chosen, query=self.search.query)
+        counts = await visit.counts(replace(wanted.filter, status=()), cap=cap)
         everything = Count(
             number=min(sum(count.number for count in counts.values()), cap),
             is_whole=all(count.is_whole for count in counts.values()),
@@ -163,8 +246,8 @@ class StatusTabs(RunList):
         tabs = [Tab(status=status, count=counts[status]) for status in STATUSES]
         return TabsShown(
             tabs=(Tab(status=None, count=everything), *tabs),
-            chosen=self.status[0] if len(self.status) == 1 else None,
-            query={"q": self.q, "job": self.job_name or ""},
+            chosen=chosen,
+            query=self.search.query,
         )
 
     @override
@@ -179,6 +262,11 @@ class FilterShown:
     q: str
     job_name: str | None
     status: RunStatus | None
+    preset: str
+    """`24h`, if the runs of so long are asked for."""
+    since: str
+    """As a field of HTML has an instant, in UTC."""
+    until: str
     jobs: tuple[str, ...]
     has_bulk: bool
 
@@ -198,6 +286,9 @@ class RunsFilter(RunList):
             q=self.q,
             job_name=self.job_name,
             status=self.status[0] if len(self.status) == 1 else None,
+            preset=self.since if PRESET.fullmatch(self.since) else "",
+            since=_field("" if PRESET.fullmatch(self.since) else self.since, visit.now),
+            until=_field(self.until, visit.now),
             jobs=tuple(sorted(visit.durably.jobs)),
             has_bulk=self.bulk,
         )
@@ -205,3 +296,9 @@ class RunsFilter(RunList):
     @override
     def topics(self) -> Sequence[Topic]:
         return ()
+
+
+def _field(text: str, now: datetime) -> str:
+    """An instant as `datetime-local` has it; what is none stays as it is, to be mended."""
+    moment = instant(text, now)
+    return text if moment is None else f"{moment:%Y-%m-%dT%H:%M}" + (f":{moment:%S}" if moment.second else "")

@@ -395,7 +395,8 @@
 
   document.addEventListener("change", (event) => {
     const { target } = event;
-    if (target.matches("[data-dw-submit]")) target.form.requestSubmit();
+    // "exact" only shows two more fields.
+    if (target.matches("[data-dw-submit]") && target.value !== "exact") target.form.requestSubmit();
     if (target.matches("[data-dw-level]")) {
       const log = document.getElementById(target.dataset.dwLevel);
       if (log) { log.dataset.level = target.value; log.scrollTop = log.scrollHeight; }
