@@ -257,7 +257,12 @@ class Caller(Generic[Ctx]):
         """Whether they may do this with a run that is there for them."""
         if self._auth.on_run_access is None:
             return True
-        return await self._refusal(await self._stored(run), operation) is None
+        try:
+            stored = await self._stored(run)
+        except HTTPException:
+            # It was deleted meanwhile.
+            return False
+        return await self._refusal(stored, operation) is None
 
     # Changing
 
