@@ -1,5 +1,6 @@
 """Steps on a time axis."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -144,6 +145,29 @@ def test_a_short_or_small_gap_is_not_folded() -> None:
     assert not draw(run(end=100), step(0, 45), step(55, 100, position=2)).folds
     [fold] = draw(run(end=100), step(0, 30), step(55, 100, position=2)).folds
     assert FOLD <= fold.width < SHARE
+
+
+def test_where_nothing_executes_at_all_nothing_is_folded() -> None:
+    drawn = draw(run("waiting", None), step(0, None, kind="signal"), now=7 * 86_400)
+    assert (drawn.folds, drawn.half) == ((), "3 d 12 h")
+    children = draw(run(end=60), step(0, 0, kind="spawn"), step(0, 60, kind="child", position=2))
+    assert not children.folds
+
+
+def test_an_axis_grows_while_its_run_goes_on_and_nothing_is_folded() -> None:
+    assert draw(run("running", None), step(0, None), now=20).growing_from == ORIGIN
+    assert draw(run("running", None), step(0, 5), now=8).growing_from == ORIGIN
+    assert draw(run("running", None), step(0, 5), now=100).growing_from is None
+    assert draw(run("completed", 10), step(0, 10), now=20).growing_from is None
+
+
+def test_a_link_of_a_chain_begins_with_its_own_first_step() -> None:
+    year = 365 * 86_400.0
+    later = replace(run("running", None), link=7)
+    drawn = draw(later, step(year, year + 1), step(year + 1, None, position=2), now=year + 2)
+    first = drawn.rows[0]
+    assert isinstance(first, Row)
+    assert (first.offset, drawn.total) == ("0 ms", "2.0 s")
 
 
 def test_of_very_many_steps_the_failed_the_unfinished_and_the_newest_are_shown() -> None:

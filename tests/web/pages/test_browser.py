@@ -216,6 +216,11 @@ async def test_a_page_follows_its_run(
         await expect(page.locator(".dw-log-text")).to_have_text([f"line {n}" for n in range(5)])
         await expect(page.locator(".dw-waterfall tbody tr")).to_have_count(2)
         await expect(page.locator(".dw-progress-text")).to_contain_text("5/5")
+        # What goes on reaches to the end of an axis that grows.
+        axis = page.locator("[data-dw-part='1']")
+        await expect(axis).not_to_have_text(await axis.text_content() or "")
+        ends = "bar => parseFloat(bar.getAttribute('x')) + parseFloat(bar.getAttribute('width'))"
+        assert await page.locator(".dw-bar[data-dw-grows]").evaluate(ends) == pytest.approx(100)
         gate.touch()
         await expect(badge).to_have_text("Completed")
         await expect(page.locator(".dw-log-text").last).to_have_text("the end")

@@ -6,7 +6,7 @@ whose `str` is a sentence for people.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import TypeAlias, assert_never
 
@@ -353,7 +353,7 @@ def _unclaimed(
 
 
 def _at(instant: datetime) -> str:
-    return instant.isoformat(sep=" ", timespec="seconds")
+    return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _one(worker: WorkerInfo) -> str:

@@ -73,10 +73,14 @@ class Timeline:
     """Steps in order, and the axis above them."""
 
     rows: tuple[Row | Omission, ...]
+    length: float
+    """Of the axis, in seconds."""
     total: str
     half: str | None
     """What stands at the middle of the axis; nothing if parts of it are folded."""
     folds: tuple[Fold, ...]
+    growing_from: datetime | None
+    """Where the axis begins, if its end is now: something goes on, and nothing is folded."""
     count: int
     completed: int
 
@@ -87,14 +91,18 @@ def timeline(run: Run, steps: Sequence[Step], *, now: datetime, max_rows: int) -
     Failed and unfinished ones are always among them, then the newest.
     """
     is_active = not run.is_terminal
-    origin = min([run.started_at or now, *(_start(step) for step in steps)])
+    starts = [_start(step) for step in steps]
+    # A link of a chain begins with its own first step: the run itself may have begun a year ago.
+    origin = min(starts) if starts and run.link > 1 else min([run.started_at or now, *starts])
     end = max([run.completed_at or now if is_active else origin, *_ends(run, steps, now)])
     axis = _Axis(origin, end, _busy(run, steps, now))
     return Timeline(
         rows=tuple(_rows(run, steps, axis, now=now, max_rows=max_rows)),
+        length=axis.length,
         total=wording.duration(axis.length),
         half=None if axis.folds else wording.duration(axis.length / 2),
         folds=axis.folds,
+        growing_from=origin if end >= now and not axis.folds else None,
         count=len(steps),
         completed=sum(step.status == "completed" for step in steps),
     )
@@ -105,11 +113,11 @@ class _Axis:
         self.origin = origin
         self.length = max((end - origin).total_seconds(), 0.001)
         idle = _longest_idle(origin.timestamp(), end.timestamp(), sorted(busy))
-        widths = [max(FOLD, SHARE * (stop - start) / self.length) for start, stop in idle]
         busy_for = self.length - sum(stop - start for start, stop in idle)
-        if idle and busy_for < 1e-6:
-            widths = [100.0 * width / sum(widths) for width in widths]
-        self._scale = (100.0 - sum(widths)) / max(busy_for, 1e-6)
+        if busy_for < 1e-6:  # there is nothing to make room for
+            idle, busy_for = [], self.length
+        widths = [max(FOLD, SHARE * (stop - start) / self.length) for start, stop in idle]
+        self._scale = (100.0 - sum(widths)) / busy_for
         self._idle = list(zip(idle, widths, strict=True))
         self.folds = tuple(
             Fold(x=self.place(start), width=width, label=wording.duration(stop - start))

@@ -306,6 +306,20 @@
       const seconds = (now - Date.parse(span.dataset.dwSince)) / 1000;
       if (seconds >= 0) span.textContent = lasting(seconds);
     }
+    for (const table of all("[data-dw-growing]")) grow(table, (now - Date.parse(table.dataset.dwGrowing)) / 1000);
+  }
+  /* What goes on reaches to the end of the axis. As that gets longer, everything else moves to its beginning. */
+  function grow(table, seconds) {
+    const factor = Number(table.dataset.dwSeconds) / seconds;
+    if (!(factor < 1)) return;
+    table.dataset.dwSeconds = seconds;
+    for (const bar of all(".dw-bar", table)) {
+      const x = factor * parseFloat(bar.getAttribute("x"));
+      const width = bar.dataset.dwGrows === undefined ? factor * parseFloat(bar.getAttribute("width")) : 100 - x;
+      bar.setAttribute("x", `${x}%`);
+      bar.setAttribute("width", `${Math.max(width, 0.4)}%`);
+    }
+    for (const label of all("[data-dw-part]", table)) label.textContent = lasting(seconds * Number(label.dataset.dwPart));
   }
   setInterval(tick, 1000);
 
