@@ -76,6 +76,9 @@ def write_batch(step: StepContext, input: ImportAirports, number: int) -> int:
         key = (step.idempotency_key, number, len(rows), os.getpid())
         if database.execute("INSERT OR IGNORE INTO batches VALUES (?, ?, ?, ?)", key).rowcount:
             database.executemany("INSERT INTO airports VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            step.log.info("written", rows=len(rows), first=rows[0][0])
+        else:
+            step.log.warning("was written already, by an attempt that died", rows=len(rows))
     # The worst moment to die: the rows are written, the checkpoint is not.
     time.sleep(input.pause)
     return len(rows)
