@@ -3,15 +3,20 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from durably import environment
+from durably.environment import RealEnvironment
 from durably.errors import StoreUnavailableError
+from durably.filters import RunFilter
 from durably.stores.sqlite.connection import connect
+from durably.stores.sqlite.database import FOLLOWED_FOR
 from durably.stores.sqlite.journal import EMPTY, Extent, measure
 from durably.stores.sqlite.presence import try_lock
 from durably.stores.sqlite.upkeep import CHECKPOINT_FRAMES, Upkeep
-from tests.core.stores.stage import HandClock
+from tests.core.stores.stage import HandClock, Stage
 
 PAGE = "x" * 4000
 
@@ -26,11 +31,13 @@ class Bench:
         self.connection = connect(str(path), durability="process", busy_timeout=0)
         self.connection.execute("CREATE TABLE t (a)")
         self.told: list[object] = []
+        self.is_followed = False
         self.upkeep = Upkeep(
             self.clock,
             self.connection,
             str(path),
             changed=lambda: self.told.append("changed"),
+            is_followed=lambda: self.is_followed,
             replaced=self.told.append,
         )
         self.checkpoints: list[str] = []
@@ -165,3 +172,48 @@ def test_no_log_and_an_empty_one_hold_nothing(tmp_path: Path) -> None:
 def test_how_much_came_since_an_earlier_look() -> None:
     assert Extent(b"a", 30).beyond(Extent(b"a", 10)) == 20
     assert Extent(b"b", 30).beyond(Extent(b"a", 10)) == 30
+
+
+def test_whoever_follows_is_waited_upon_soon(bench: Bench) -> None:
+    assert not bench.upkeep()
+    bench.is_followed = True
+    assert bench.upkeep()
+
+
+@pytest.mark.parametrize("path", [":memory:"])
+async def test_a_look_for_news_counts_as_following_for_a_while(stage: Stage) -> None:
+    database = stage.store.database
+    assert not database.is_followed()
+    for look in (
+        stage.store.news([]),
+        stage.store.follow("nobody", change=0, after=0, limit=1),
+        stage.store.survey(RunFilter(), after=0, limit=1),
+    ):
+        stage.clock.advance(FOLLOWED_FOR)
+        assert not database.is_followed()
+        await look
+        stage.clock.advance(FOLLOWED_FOR - 0.01)
+        assert database.is_followed()
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_quiet_lane_looks_less_often_unless_somebody_counts_on_it(
+    monkeypatch: pytest.MonkeyPatch, is_wanted: bool
+) -> None:
+    monkeypatch.setattr(environment, "QUIET_AFTER", 0.0)
+    monkeypatch.setattr(environment, "QUIET_PACE", 1e6)
+    calls: list[None] = []
+    often = Event()
+
+    def idle() -> bool:
+        calls.append(None)
+        if len(calls) == 3:
+            often.set()
+        return is_wanted
+
+    lane = RealEnvironment().lane("test", list[int].clear, idle=idle, idle_every=0.001)
+    if is_wanted:
+        assert often.wait(30)
+    # Also one that sleeps for long ends at once.
+    lane.close().result(30)
+    assert is_wanted or len(calls) <= 1

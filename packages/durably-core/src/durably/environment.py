@@ -117,13 +117,14 @@ class Environment(Protocol):
         name: str,
         handle: Callable[[list[Item]], None],
         *,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool] | None = None,
         idle_every: float = 0.02,
     ) -> "Lane[Item]":
         """Open a lane whose batches go to `handle`.
 
-        `idle` is called between batches about every `idle_every` seconds, on the same thread; less
-        often when nothing was submitted for a while.
+        `idle` is called between batches about every `idle_every` seconds, on the same thread, and
+        answers whether somebody counts on that; if not, it is called less often when nothing was
+        submitted for a while.
         """
         ...
 
@@ -190,7 +191,7 @@ class RealEnvironment(Environment):
         name: str,
         handle: Callable[[list[Item]], None],
         *,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool] | None = None,
         idle_every: float = 0.02,
     ) -> Lane[Item]:
         return _ThreadLane(name, handle, idle, idle_every)
@@ -215,7 +216,7 @@ class _ThreadLane(Generic[Item]):
         self,
         name: str,
         handle: Callable[[list[Item]], None],
-        idle: Callable[[], None] | None,
+        idle: Callable[[], bool] | None,
         idle_every: float,
     ) -> None:
         self._handle = handle
@@ -244,9 +245,9 @@ class _ThreadLane(Generic[Item]):
                 last_batch = time.monotonic()
             now = time.monotonic()
             if open_ and self._idle is not None and now - last_idle >= self._idle_every:
-                self._guarded(self._idle)
+                is_wanted = self._guarded(self._idle)
                 last_idle = now
-                is_quiet = now - last_batch >= QUIET_AFTER
+                is_quiet = not is_wanted and now - last_batch >= QUIET_AFTER
                 pause = self._idle_every * (QUIET_PACE if is_quiet else 1)
         self._ended.set_result(None)
 
@@ -265,12 +266,13 @@ class _ThreadLane(Generic[Item]):
         return batch, False
 
     @staticmethod
-    def _guarded(work: Callable[[], None]) -> None:
+    def _guarded(work: Callable[[], T]) -> T | None:
         try:
-            work()
+            return work()
         except Exception:
             # A handler answers its items itself; this only keeps the thread alive for the rest.
             logger.exception("a database thread met an error that nothing was waiting for")
+            return None
 
 
 class _ThreadTicker:

@@ -41,7 +41,7 @@ Update = TypeVar("Update")
 PORTION = 100
 """Steps, lines or runs that are read at a time."""
 PACE = 0.02
-"""Seconds after a wake-up in which further news gathers, so that a busy run costs few reads."""
+"""Seconds between two looks, in which further news gathers, so that a busy run costs few reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +105,18 @@ class Subscription(AsyncIterator[Update]):
 
     async def _fetch(self) -> None:
         """Look until there is something to tell, or nothing will come any more."""
+        clock = self._around.environment.monotonic
         with self._around.waiters.watch(self._run_id) as watch:
-            await self._look()
-            while not self._portion and not self._is_over:
-                await watch.wait(self._seen())
-                await self._around.environment.sleep(PACE)
+            while True:
+                looked_at = clock()
                 await self._look()
+                if self._portion or self._is_over:
+                    return
+                await watch.wait(self._seen())
+                # What comes after a quiet time is told at once.
+                pause = looked_at + PACE - clock()
+                if pause > 0:
+                    await self._around.environment.sleep(pause)
 
     @property
     @abstractmethod

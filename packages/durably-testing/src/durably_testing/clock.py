@@ -50,7 +50,7 @@ class VirtualClock:
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = count()
         self._movers: list[Callable[[], None]] = []
-        self._hearers: list[Callable[[], None]] = []
+        self._hearers: list[Callable[[], object]] = []
         self.random: Random = Random(0)
         """What the instances draw their ids and jitter from: the same in every test."""
 
@@ -121,13 +121,13 @@ class VirtualClock:
             heappop(self._sleepers)
         return (self._sleepers[0][0] - self._passed) / 1e6 if self._sleepers else None
 
-    def news(self, *, besides: Callable[[], None] | None) -> None:
+    def news(self, *, besides: Callable[[], object] | None) -> None:
         """Somebody has written something: tell everybody else."""
         for hearer in tuple(self._hearers):
             if hearer is not besides:
                 hearer()
 
-    def on_news(self, hearer: Callable[[], None], /) -> Callable[[], None]:
+    def on_news(self, hearer: Callable[[], object], /) -> Callable[[], None]:
         """Call it whenever somebody else has written something; answers the function that ends it."""
         self._hearers.append(hearer)
         return partial(self._hearers.remove, hearer)

@@ -73,7 +73,7 @@ class SimEnvironment(Environment):
         name: str,
         handle: Callable[[list[Item]], None],
         *,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool] | None = None,
         idle_every: float = 0.02,
     ) -> Lane[Item]:
         return InlineLane(handle, self._latency)

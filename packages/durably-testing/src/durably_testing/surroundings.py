@@ -100,7 +100,7 @@ class VirtualEnvironment(RealEnvironment):
         name: str,
         handle: Callable[[list[Item]], None],
         *,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool] | None = None,
         idle_every: float = 0.02,
     ) -> Lane[Item]:
         return _Lane(handle, idle, self._clock)
@@ -117,7 +117,7 @@ class _Lane(InlineLane[Item]):
     def __init__(
         self,
         handle: Callable[[list[Item]], None],
-        idle: Callable[[], None] | None,
+        idle: Callable[[], bool] | None,
         clock: VirtualClock,
     ) -> None:
         def handled(batch: list[Item]) -> None:

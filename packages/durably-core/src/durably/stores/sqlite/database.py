@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,9 @@ from durably.stores.sqlite.writer import Desk
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("durably")
+
+FOLLOWED_FOR = 10.0
+"""Seconds for which whoever asked what is new is expected to ask again."""
 
 OPENING_PAUSE = 0.05
 """Seconds between two tries to open a database that is busy."""
@@ -62,6 +66,7 @@ class Database:
         self._process = 0
         self._opening = asyncio.Lock()
         self._ends: list[Future[None]] = []
+        self._followed_at = -inf
 
     async def open(self) -> None:
         """Connect. Repeatable.
@@ -97,6 +102,15 @@ class Database:
     def read(self, work: Callable[[Session], T]) -> "asyncio.Future[T]":
         """Have the work done without a transaction."""
         return self._open_desk(self._reader or self._writer).submit(work, reads=True)
+
+    def follow(self, work: Callable[[Session], T]) -> "asyncio.Future[T]":
+        """Have the work done for somebody who follows what happens, and wants to hear of it soon."""
+        self._followed_at = self._environment.monotonic()
+        return self.read(work)
+
+    def is_followed(self) -> bool:
+        """Whether somebody follows what happens."""
+        return self._environment.monotonic() - self._followed_at < FOLLOWED_FOR
 
     def write_aside(self, work: Callable[[Session], T]) -> "Future[T]":
         """Have the work done in a transaction; from any thread, with or without the event loop."""
@@ -183,6 +197,7 @@ class Database:
                     connection,
                     self.path,
                     changed=self._tell_watchers,
+                    is_followed=self.is_followed,
                     replaced=self._give_up,
                 )
                 opened = _Opened(writer, Session(reading, clock), upkeep)

@@ -344,17 +344,17 @@ class SqliteStore(Store):
 
     @override
     async def news(self, seen: Sequence[Seen], /) -> Sequence[Seen]:
-        return await self.database.read(lambda session: watching.news(session, seen))
+        return await self.database.follow(lambda session: watching.news(session, seen))
 
     @override
     async def follow(self, run_id: str, /, *, change: int, after: int | None, limit: int) -> Tail | None:
-        return await self.database.read(
+        return await self.database.follow(
             lambda session: watching.follow(session, run_id, change, after, limit)
         )
 
     @override
     async def survey(self, filter: RunFilter, /, *, after: int | None, limit: int) -> Survey:
-        return await self.database.read(lambda session: watching.survey(session, filter, after, limit))
+        return await self.database.follow(lambda session: watching.survey(session, filter, after, limit))
 
     @override
     async def endings(

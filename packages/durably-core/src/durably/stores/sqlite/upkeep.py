@@ -31,6 +31,7 @@ class Upkeep:
         path: str,
         *,
         changed: Callable[[], None],
+        is_followed: Callable[[], bool],
         replaced: Callable[[StoreUnavailableError], None],
     ) -> None:
         self._environment = environment
@@ -38,6 +39,7 @@ class Upkeep:
         self._path = Path(path)
         self._log = Path(f"{path}-wal")
         self._changed = changed
+        self._is_followed = is_followed
         self._replaced = replaced
         self._seen_version = self._data_version()
         self._file = _identity(self._path)
@@ -45,10 +47,14 @@ class Upkeep:
         self._written_back = EMPTY
         self._rows_seen = 0
 
-    def __call__(self) -> None:
-        """Do what is due. Trouble with the database is left for the next verb to tell."""
+    def __call__(self) -> bool:
+        """Do what is due; answers whether somebody counts on hearing of other processes soon.
+
+        Trouble with the database is left for the next verb to tell.
+        """
         with contextlib.suppress(sqlite3.Error):
             self._work()
+        return self._is_followed()
 
     def _work(self) -> None:
         # A read of one word in shared memory. Only on this connection: it then tells of every commit

@@ -120,7 +120,7 @@ class Desk:
         path: str,
         *,
         damaged: Callable[[NotADatabaseError], None],
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool] | None = None,
     ) -> None:
         self.session = session
         self.broken: StoreError | None = None
