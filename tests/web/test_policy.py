@@ -21,8 +21,9 @@ from durably import (
     ValidationError,
     job,
 )
+from durably_web.auditing import AuditEntry
 from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
-from durably_web.policy import Answered, AuditEntry, Caller, Policy
+from durably_web.policy import Answered, Caller, Policy
 from tests.core.unchecked import unchecked
 from tests.web.requests import request
 
@@ -370,11 +371,18 @@ async def test_an_input_is_checked_as_json(durably: Durably) -> None:
 # Around it
 
 
+def told(entries: list[AuditEntry[User]]) -> list[tuple[str, str, str, str, str | None]]:
+    return [
+        (one.ctx.org, one.action, one.outcome, one.job_name, None if one.run is None else one.run.id)
+        for one in entries
+    ]
+
+
 async def test_every_change_is_told_with_who_made_it(durably: Durably) -> None:
-    told: list[tuple[str, str, str]] = []
+    entries: list[AuditEntry[User]] = []
 
     async def audit(entry: AuditEntry[User]) -> None:
-        told.append((entry.ctx.org, entry.action, entry.run.id))
+        entries.append(entry)
 
     ours = await Policy(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
     run = await ours.trigger(TriggerRequest(job_name="work", input="x"))
@@ -387,9 +395,76 @@ async def test_every_change_is_told_with_who_made_it(durably: Durably) -> None:
     await ours.runs(RunFilter())
     assert await status_of(ours.cancel(run.id)) == NOT_FOUND
 
-    told_of = [(action, id == new.id) for org, action, id in told if org == "ours"]
     changes = ["trigger", "signal", "cancel", "retry", "cancel", "retrigger", "delete"]
-    assert told_of == [(action, action == "retrigger") for action in changes]
+    assert told(entries) == [
+        ("ours", action, "done", "work", new.id if action == "retrigger" else run.id) for action in changes
+    ]
+    # As it was before.
+    assert [one.run.status for one in entries if one.run is not None and one.action == "delete"] == [
+        "cancelled"
+    ]
+
+
+async def test_what_is_refused_or_cannot_be_done_is_told(durably: Durably) -> None:
+    entries: list[AuditEntry[User]] = []
+
+    def not_secret(user: User, wanted: TriggerRequest) -> bool:
+        return wanted.input != "secret"
+
+    auth = AuthConfig(
+        authenticate=by_header,
+        scope_runs=own,
+        on_run_access=readers,
+        on_trigger=not_secret,
+        trigger_labels=labels,
+    )
+    policy = Policy(durably, auth, audit=entries.append)
+    ours = await policy.admit(request(headers={"org": "ours"}))
+    reader = await policy.admit(request(headers={"org": "ours", "role": "reader"}))
+    theirs = await policy.admit(request(headers={"org": "theirs"}))
+    run = await ours.trigger(TriggerRequest(job_name="work", input="x", concurrency_key="k"))
+    entries.clear()
+
+    assert (await status_of(reader.cancel(run.id)))[0] == 403
+    assert (await status_of(reader.run(run.id, "delete")))[0] == 403
+    assert (await status_of(reader.logs(run.id)))[0] == 403  # nothing would change
+    assert (await status_of(theirs.cancel(run.id)))[0] == 404
+    assert (await status_of(ours.trigger(TriggerRequest(job_name="work", input="secret"))))[0] == 403
+    with pytest.raises(ConflictError):
+        await ours.retry(run.id)
+    with pytest.raises(ConflictError):
+        await ours.retrigger(run.id)
+    joining = TriggerRequest(job_name="work", input="x", concurrency_key="k", coalesce="reject")
+    with pytest.raises(ConflictError):
+        await ours.trigger(joining)
+    assert (await status_of(theirs.trigger(joining)))[0] == 409
+    assert told(entries) == [
+        ("ours", "cancel", "refused", "work", run.id),
+        ("ours", "delete", "refused", "work", run.id),
+        ("ours", "trigger", "refused", "work", None),
+        ("ours", "retry", "conflict", "work", run.id),
+        ("ours", "retrigger", "conflict", "work", run.id),
+        ("ours", "trigger", "conflict", "work", None),
+        ("theirs", "trigger", "conflict", "work", None),
+    ]
+
+
+async def test_an_audit_that_breaks_changes_no_answer(
+    durably: Durably, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def audit(entry: AuditEntry[User]) -> None:
+        raise OSError("the disk is full")
+
+    ours = await Policy(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
+    run = await ours.trigger(TriggerRequest(job_name="work", input="x"))
+    assert (await ours.cancel(run.id)).status == "cancelled"
+    with pytest.raises(ConflictError):
+        await ours.cancel(run.id)
+    said = [record.getMessage() for record in caplog.records if record.name == "durably.web"]
+    assert said == [
+        f"audit failed: {action} of job work, run {run.id}: {outcome}"
+        for action, outcome in (("trigger", "done"), ("cancel", "done"), ("cancel", "conflict"))
+    ]
 
 
 async def test_buttons_are_offered_as_the_application_says(durably: Durably) -> None:

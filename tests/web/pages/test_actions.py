@@ -182,18 +182,25 @@ async def test_a_form_has_the_hosts_own_token(durably: Durably) -> None:
 
 
 async def test_changes_are_told_to_the_audit(durably: Durably) -> None:
-    heard: list[tuple[str, str, str]] = []
+    heard: list[tuple[str, str, str, str | None]] = []
 
     def audit(entry: AuditEntry[str]) -> None:
-        heard.append((entry.ctx, entry.action, entry.run.id))
+        heard.append((entry.ctx, entry.action, entry.outcome, None if entry.run is None else entry.run.id))
+        raise OSError("the disk is full")
 
     web = DurablyWeb(durably, authenticate=by_header, audit=audit)
     run = await failed(durably)
     async with asking(web) as client:
-        await client.post(f"/runs/{run.id}/retry")
-        await client.post(f"/runs/{run.id}/cancel", data={"confirmed": "yes"})
-        await client.post(f"/runs/{run.id}/delete", data={"confirmed": "yes"})
-    assert heard == [("ada", action, run.id) for action in ("retry", "cancel", "delete")]
+        for action in ("retry", "cancel", "retry", "cancel", "delete"):
+            answer = await client.post(f"/runs/{run.id}/{action}", data={"confirmed": "yes"})
+            assert answer.status_code == 303
+        wrong = await client.post(f"/runs/{(await pending(durably)).id}/retry")
+        await client.post("/jobs/approve-order/trigger", data={"f.": "A"})
+    assert wrong.headers["location"].endswith("notice=conflict")
+    assert heard[:5] == [
+        ("ada", action, "done", run.id) for action in ("retry", "cancel", "retry", "cancel", "delete")
+    ]
+    assert [entry[1:3] for entry in heard[5:]] == [("retry", "conflict"), ("trigger", "done")]
 
 
 async def test_the_theme_is_kept_for_a_year(client: httpx2.AsyncClient) -> None:

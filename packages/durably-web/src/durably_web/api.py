@@ -11,10 +11,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from durably import ConfigurationError, Durably, RunFilter, RunStatus
+from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig, TriggerRequest
 from durably_web.guard import Guard, read_body
 from durably_web.mounting import relocate
-from durably_web.policy import MOST_LISTED, AuditEntry, Caller, Policy
+from durably_web.policy import MOST_LISTED, Caller, Policy
 from durably_web.refusals import refusal
 from durably_web.streams import Streams
 from durably_web.wire import STATUSES, Wire, client_run, client_step, dump
@@ -144,7 +145,7 @@ def create_durably_handler(
         sse_throttle_ms: The least time between two progress events of a run in one stream; the latest
             one is always told. 0: each that there is.
         on_request: Called for each authenticated request, before anything else; plain or async.
-        audit: Called after each change that somebody made; plain or async.
+        audit: Called for each change that somebody made, or was kept from; plain or async.
         allowed_hosts: Host names under which requests are served; None: any.
         trusted_origins: Other origins whose pages may send changes, e.g. a development server's
             `http://localhost:5173`. Reading from there needs CORS headers beside.

@@ -12,12 +12,13 @@ from typing_extensions import Unpack
 
 from durably import ConfigurationError, Durably, JobHandle, LogEntry, RunFilter, RunStatus
 from durably_web.answers import CSP
+from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig
 from durably_web.embedding import InTemplates, Ui, find_mount
 from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, HasHtml, Kit
 from durably_web.mounting import check_prefix
-from durably_web.policy import AuditEntry, Caller, Policy
+from durably_web.policy import Caller, Policy
 from durably_web.site import Site, SiteOptions
 from durably_web.templating import Templates
 from durably_web.urls import Urls
@@ -63,7 +64,8 @@ class DurablyWebOptions(TypedDict, total=False):
     csrf_token: Callable[[Request], tuple[str, str]] | None
     """The name of a form field and its value, for applications whose middleware asks for one."""
     audit: Callable[[AuditEntry[Any]], object] | None
-    """Called after each change that somebody made."""
+    """Called for each change that somebody made, or was kept from; see `AuditEntry`. Plain or async; what goes
+    wrong in it is logged, and changes no answer."""
     api: bool
     """Whether the HTTP interface of `create_durably_handler` is served below `/api`, for the same
     visitors. Default: no."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar, cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from durably import Coalesce, Run, RunFilter
 
 Ctx = TypeVar("Ctx")
+T = TypeVar("T")
 
 RunOperation: TypeAlias = Literal[
     "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete"
@@ -21,6 +22,8 @@ OPERATIONS: tuple[RunOperation, ...] = (
     "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete",
 )  # fmt: skip
 
+CHANGES: frozenset[RunOperation] = frozenset({"retry", "retrigger", "signal", "cancel", "delete"})
+"""Those of them after which something is another than before."""
 PayloadKind: TypeAlias = Literal["input", "output", "error", "traceback", "step", "progress", "log", "key"]
 """What `redact` is asked about: a run's input and output; the message and the traceback of an error; what
 a step returned, a signal sent to it, or the cursor it has saved; the text of a progress; a line of the log
@@ -120,3 +123,10 @@ def is_loopback(host: str | None) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+async def settle(answer: T | Awaitable[T]) -> T:
+    """What a plain or an async function answers."""
+    if isinstance(answer, Awaitable):
+        return await cast("Awaitable[T]", answer)
+    return answer

@@ -6,10 +6,10 @@ there is not, are refused with the same words.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from inspect import iscoroutinefunction
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -34,7 +34,8 @@ from durably import (
     ValidationError,
     WorkerInfo,
 )
-from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
+from durably_web.auditing import Audit, AuditEntry
+from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest, settle
 from durably_web.redaction import Redaction
 
 Ctx = TypeVar("Ctx")
@@ -43,18 +44,7 @@ T = TypeVar("T")
 MOST_LISTED = 200
 """Runs that one answer lists at most."""
 
-Action: TypeAlias = RunOperation | Literal["trigger"]
 REFUSALS = range(400, 500)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry(Generic[Ctx]):
-    """A change that somebody made."""
-
-    ctx: Ctx
-    action: Action
-    run: Run
-    """The run it was done to, as it was before; of a trigger or retrigger: the run that answers it."""
 
 
 class Answered(Exception):  # noqa: N818 - it is no error
@@ -72,7 +62,7 @@ class Policy(Generic[Ctx]):
         durably: The instance they come for.
         auth: Who may do what.
         on_request: Called for each request that was let in, before it is read.
-        audit: Called after each change that somebody made.
+        audit: Called for each change that somebody made, or was kept from.
 
     Raises:
         ConfigurationError: There is nobody who authenticates, or `redact` is async.
@@ -137,7 +127,7 @@ class Caller(Generic[Ctx]):
         """What they see of payloads. All that is answered here has passed it."""
         self._durably = durably
         self._auth = auth
-        self._audit = audit
+        self._audit = Audit(audit, ctx)
 
     # Looking
 
@@ -271,25 +261,20 @@ class Caller(Generic[Ctx]):
         handle = self._durably.get_job(request.job_name)
         if handle is None:
             raise HTTPException(404, f"Job not found: {request.job_name}")
-        wanted = replace(request, labels=await self._labels(request))
-        is_scoped = await self._may_trigger(wanted)
-        run = await self._trigger(handle, wanted, is_scoped=is_scoped)
-        await self._note("trigger", run)
+        async with self._audit.of("trigger", request.job_name):
+            wanted = replace(request, labels=await self._labels(request))
+            is_scoped = await self._may_trigger(wanted)
+            run = await self._trigger(handle, wanted, is_scoped=is_scoped)
+        await self._audit.note("trigger", run.job_name, run)
         return self.redaction.run(run)
 
     async def retrigger(self, run_id: str) -> Run:
         """Start over: a new run with the input of one that has ended."""
         old = await self._found(run_id, "retrigger")
-        await self._may_trigger(
-            TriggerRequest(
-                job_name=old.job_name,
-                input=json.loads(old.input_json),
-                concurrency_key=old.concurrency_key,
-                labels=old.labels,
-            )
-        )
-        run = await self._durably.retrigger(run_id)
-        await self._note("retrigger", run)
+        async with self._audit.of("retrigger", old.job_name, old):
+            await self._may_trigger(_again(old))
+            run = await self._durably.retrigger(run_id)
+        await self._audit.note("retrigger", run.job_name, run)
         return self.redaction.run(run)
 
     async def retry(self, run_id: str) -> Run:
@@ -314,13 +299,10 @@ class Caller(Generic[Ctx]):
 
     async def _change(self, operation: RunOperation, run_id: str, verb: Callable[[str], Awaitable[T]]) -> T:
         run = await self._found(run_id, operation)
-        answer = await verb(run_id)
-        await self._note(operation, run)
+        async with self._audit.of(operation, run.job_name, run):
+            answer = await verb(run_id)
+        await self._audit.note(operation, run.job_name, run)
         return answer
-
-    async def _note(self, action: Action, run: Run) -> None:
-        if self._audit is not None:
-            await settle(self._audit(AuditEntry(ctx=self.ctx, action=action, run=run)))
 
     # Deciding
 
@@ -347,6 +329,8 @@ class Caller(Generic[Ctx]):
             return
         if operation == "read" or await self._refusal(run, "read") is not None:
             raise _not_found()
+        if operation in CHANGES:
+            await self._audit.note(operation, run.job_name, run, outcome="refused")
         raise refusal
 
     async def _refusal(self, run: Run, operation: RunOperation) -> HTTPException | None:
@@ -397,13 +381,6 @@ class Caller(Generic[Ctx]):
         return True
 
 
-async def settle(answer: T | Awaitable[T]) -> T:
-    """What a plain or an async function answers."""
-    if isinstance(answer, Awaitable):
-        return await cast("Awaitable[T]", answer)
-    return answer
-
-
 async def _asked(hook: Callable[..., object], *arguments: object) -> HTTPException | None:
     """How a hook refuses; None if it does not."""
     try:
@@ -422,6 +399,11 @@ def _options(request: TriggerRequest) -> TriggerOptions:
     if request.concurrency_key is not None:
         options["concurrency_key"] = request.concurrency_key
     return options
+
+
+def _again(run: Run) -> TriggerRequest:
+    input, key = json.loads(run.input_json), run.concurrency_key
+    return TriggerRequest(job_name=run.job_name, input=input, concurrency_key=key, labels=run.labels)
 
 
 def _not_found() -> HTTPException:
