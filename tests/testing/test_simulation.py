@@ -1,6 +1,7 @@
 """One history: the real engine in virtual time, faults where they are wanted, the same every time."""
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -176,6 +177,23 @@ def test_a_ledger_knows_names_keys_and_order() -> None:
     assert (ledger.count("pay"), ledger.count("pay", key="a"), ledger.count("none")) == (2, 1, 0)
     assert ledger.order() == ("pay", "pay", "mail")
     assert ledger.counts() == {"pay": 2, "mail": 1}
+
+
+async def thank(number: int) -> int:
+    return number
+
+
+@job
+async def thanks(step: StepContext, number: int) -> int:
+    return await step.run("thank", lambda: thank(number), result=int)
+
+
+def test_a_coroutine_whose_worker_dies_before_awaiting_it_is_closed() -> None:
+    # Otherwise Python warns of it, which fails here.
+    report = crash_at_every_step(thanks, 3, kinds=["kill"], turns=True)
+    gc.collect()
+    assert report.calm.output == 3
+    assert [str(failure) for failure in report.failures] == []
 
 
 class Till:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import copy_context
+from inspect import iscoroutine
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from typing_extensions import override
@@ -15,6 +16,7 @@ from durably_testing.processes import Process
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+Keep: TypeAlias = Callable[[Coroutine[Any, Any, Any]], object]
 
 EPOCH = 1_900_000_000.0
 """The instant at which every history begins: 17 March 2030."""
@@ -27,10 +29,12 @@ class SimEnvironment(Environment):
         process: Whose it is.
         random: The world's; every draw moves it on for everybody.
         latency: Answers how many seconds the database takes for a batch.
+        keep: Closes a coroutine at the end of the history.
     """
 
-    def __init__(self, process: Process, random: Random, latency: Callable[[], float]) -> None:
+    def __init__(self, process: Process, random: Random, latency: Callable[[], float], keep: Keep) -> None:
         self._process = process
+        self._keep = keep
         self._random = random
         self._latency = latency
 
@@ -84,7 +88,7 @@ class SimEnvironment(Environment):
 
     @override
     def threads(self, size: int, /) -> ThreadPool:
-        return _SimThreads()
+        return _SimThreads(self._keep)
 
 
 def new_id(now: float, random: Random) -> str:
@@ -156,10 +160,16 @@ class _SimThreads:
 
     busy = 0
 
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+
     def submit(self, function: Callable[[], T], /) -> "Future[T]":
         future: Future[T] = Future()
         try:
-            future.set_result(copy_context().run(function))
+            result = copy_context().run(function)
+            if iscoroutine(result):
+                self._keep(result)
+            future.set_result(result)
         except BaseException as error:  # noqa: BLE001 - the future carries it
             future.set_exception(error)
         return future

@@ -1,14 +1,14 @@
 """Recorded histories: does the present code still resume what older code has left?"""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from durably import JobDefinition, Run, Step
+from durably import Run, Step
 from durably_testing.errors import HistoryError, NothingTestedError
-from durably_testing.history import History, history_of, read_history, write_history
+from durably_testing.history import History, RecordedStep, history_of, read_history, write_history
 from durably_testing.profile import current_profile
 from durably_testing.resuming import Resumed, resume
 from durably_testing.simulation import AnyJob, SimulatedRun, definition_of
@@ -51,6 +51,8 @@ def assert_replays(
     /,
     *,
     jobs: Iterable[AnyJob[Any, Any]] = (),
+    resources: Iterable[Callable[..., object]] = (),
+    prepare: Callable[[], object] | None = None,
     given: Mapping[str, object] | None = None,
 ) -> None:
     """Resume the present code from every prefix of recorded histories, and name what would go wrong.
@@ -64,11 +66,15 @@ def assert_replays(
         job: The present code.
         pattern: The files, e.g. `histories/*.json`; those of other jobs are passed over.
         jobs: Other jobs that the present code begins.
+        resources: Factories of what the jobs take by type, as in `simulate`.
+        prepare: Called before each resume, as in `simulate`.
         given: What steps come to that the record does not have, by their names; JSON values.
 
     Raises:
         HistoryError: A history is not resumed as it should be; all that is wrong with all of them.
         NothingTestedError: No file is a history of this job.
+        ConfigurationError: A job takes what no factory in `resources` gives.
+        ResourceError: One of them raised.
     """
     definition = definition_of(job)
     paths = [Path(name) for name in sorted(glob(str(pattern), recursive=True))]  # noqa: PTH207 - absolute ones too
@@ -80,10 +86,14 @@ def assert_replays(
             f"{pattern} has no history of job {definition.name!r} (of: {others}): nothing was tested. "
             "Was the job renamed? Then its unfinished runs wait for the old name"
         )
-    replays = [
-        _Replay(path, history, [definition, *map(definition_of, jobs)], given or {})
-        for path, history in own.items()
-    ]
+    known, doubles = [definition, *map(definition_of, jobs)], tuple(resources)
+
+    def resumed(history: History, kept: Sequence[RecordedStep], stop_at: Collection[str]) -> Resumed:
+        if prepare is not None:
+            prepare()
+        return resume(known, history, kept, stop_at=stop_at, resources=doubles)
+
+    replays = [_Replay(path, history, resumed, given or {}) for path, history in own.items()]
     if current_profile().update_histories:
         for replay in replays:
             replay.update()
@@ -101,12 +111,12 @@ class _Replay:
         self,
         path: Path,
         history: History,
-        jobs: Sequence[JobDefinition[Any, Any]],
+        resume: Callable[[History, Sequence[RecordedStep], Collection[str]], Resumed],
         given: Mapping[str, object],
     ) -> None:
         self._path = path
         self._history = history
-        self._jobs = jobs
+        self._resume = resume
         self._given = given
 
     def problems(self) -> Sequence[str]:
@@ -179,7 +189,7 @@ class _Replay:
         rest = {step.name for step in self._history.steps[count:]}
         while True:
             open_names = self._given.keys() - {step.name for step in kept}
-            resumed = resume(self._jobs, self._history, kept, stop_at=rest | open_names)
+            resumed = self._resume(self._history, kept, rest | open_names)
             if resumed.next is None or resumed.next.name in rest:
                 return resumed
             kept.append(replace(resumed.next, result=self._given[resumed.next.name]))

@@ -78,6 +78,10 @@ class SimLoop(TurnLoop):
     def _write_to_self(self) -> None:
         """Nobody sleeps in a system call."""
 
+    def keep(self, work: Coroutine[Any, Any, Any], /) -> None:
+        """Close this at the end too: whoever was to await it may die before."""
+        self._work.append(work)
+
     def end(self) -> None:
         """Close what is left of the coroutines, in the order in which they came, and the loop.
 

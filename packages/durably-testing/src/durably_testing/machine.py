@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -23,7 +23,6 @@ from hypothesis.stateful import (
 from typing_extensions import override
 
 from durably import (
-    ConcurrencyKey,
     ConflictError,
     Durably,
     JobDefinition,
@@ -39,7 +38,7 @@ from durably_testing.faults import Fault, Kind, Moment
 from durably_testing.processes import Process
 from durably_testing.profile import current_profile
 from durably_testing.simulation import AnyJob, definition_of
-from durably_testing.strategies import inputs_for
+from durably_testing.strategies import OPTIONS, inputs_for
 from durably_testing.world import LEASE, World
 
 T = TypeVar("T")
@@ -50,28 +49,6 @@ MOST_WORKERS = 4
 MOST_SIGNALS = 1000
 """Signals that the end of an example sends, before it gives up on a job that waits for ever more."""
 
-
-def _merged(*options: Mapping[str, object]) -> TriggerOptions:
-    return cast("TriggerOptions", {name: value for part in options for name, value in part.items()})
-
-
-OPTIONS: st.SearchStrategy[TriggerOptions] = st.builds(
-    _merged,
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "idempotency_key": st.sampled_from(("i-1", "i-2")),
-            "delay": st.sampled_from((0.5, 30.0, 3600.0)),
-            "priority": st.integers(-1, 1),
-        },
-    ),
-    st.builds(_merged)
-    | st.fixed_dictionaries(
-        {"concurrency_key": st.sampled_from(("k-1", "k-2", ConcurrencyKey("k-1", shared=True)))},
-        optional={"coalesce": st.sampled_from(("skip", "replace", "reject"))},
-    ),
-)
-"""What a run is triggered with, unless a machine says otherwise."""
 
 DURATIONS = st.sampled_from((0.005, 0.05, 0.5, 3.0, LEASE + 1, 60.0, 3600.0))
 PAUSES = st.sampled_from((1.0, LEASE - 1, 3 * LEASE))
@@ -147,6 +124,8 @@ class DurableMachine(RuleBasedStateMachine):
     """How many there are at first."""
     effects: ClassVar[EffectLedger] = EffectLedger()
     """Where bodies of steps are counted, and whatever else the jobs note in it; cleared before each example."""
+    resources: ClassVar[Sequence[Callable[..., object]]] = ()
+    """Factories of what the jobs take by type, as in `simulate`: each worker opens its own when it starts."""
     deterministic: ClassVar[bool] = True
     """As in `simulate`."""
 
@@ -163,8 +142,12 @@ class DurableMachine(RuleBasedStateMachine):
         """What is deployed: 0 for `jobs`, then as in `versions`."""
         self._answers: Mapping[str, Any] = {}
         self._known: set[str] = set()
+        self.prepare()
         self._world = World(
-            _definitions(type(self), 0), effects=self.effects, is_deterministic=self.deterministic
+            _definitions(type(self), 0),
+            effects=self.effects,
+            resources=self.resources,
+            is_deterministic=self.deterministic,
         )
         self._told = Acknowledged(self._world.connection)
         for _ in range(self.workers):
@@ -194,6 +177,9 @@ class DurableMachine(RuleBasedStateMachine):
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something, while the world goes on: `self.do(self.durably.get_run(run))`."""
         return self._world.do(work)
+
+    def prepare(self) -> None:
+        """Called before each example; put the doubles of the outside world back to their beginning."""
 
     def check(self, run: Run) -> None:
         """Called with each run that is there at the end, when all have ended; raise what must not be."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -54,12 +54,13 @@ def resume(
     kept: Sequence[RecordedStep],
     *,
     stop_at: Collection[str],
+    resources: Iterable[Callable[..., object]] = (),
 ) -> Resumed:
     """Let a worker with the present code claim a run that has these checkpoints.
 
     It goes on until it comes to one of `stop_at`, which is not executed, or to its end.
     """
-    return outside_of_loops(partial(_resume, jobs, history, kept, stop_at))
+    return outside_of_loops(partial(_resume, jobs, history, kept, stop_at, resources))
 
 
 def _resume(
@@ -67,8 +68,9 @@ def _resume(
     history: History,
     kept: Sequence[RecordedStep],
     stop_at: Collection[str],
+    resources: Iterable[Callable[..., object]],
 ) -> Resumed:
-    world = World(jobs, effects=EffectLedger(), is_deterministic=False)
+    world = World(jobs, resources=resources, effects=EffectLedger(), is_deterministic=False)
     try:
         world.do(_recorded(world, history, kept))
         watch = _Watch(world, history.run_id, stop_at)

@@ -137,7 +137,8 @@ class Scene(TypedDict, total=False):
     jobs: Iterable[AnyJob[Any, Any]]
     """Other jobs that the workers must know, e.g. children."""
     resources: Iterable[Callable[..., object]]
-    """Factories of what the jobs take by type: doubles. Each simulated process opens its own."""
+    """Factories of what the jobs take by type: doubles. Each worker opens its own when it starts, so what outlives
+    a worker's death must be kept outside of them."""
     prepare: Callable[[], object] | None
     """Called before each history: puts the doubles of the outside world back to their beginning. The ids of
     runs, and so their idempotency keys, are the same in every history of a seed."""
@@ -173,6 +174,8 @@ def simulate(
 
     Raises:
         ValidationError: The input does not fit the job.
+        ConfigurationError: A job takes what no factory in `resources` gives.
+        ResourceError: One of them raised.
         SimulationError: The history cannot go on, e.g. everybody waits for ever.
     """
     definition = definition_of(job)

@@ -1,13 +1,23 @@
 """Hypothesis strategies: inputs of jobs, plans of faults, schedules."""
 
 import json
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Generic, TypeVar, cast
 
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from durably import JobDefinition, JobHandle, Limits, NotStorableError, PayloadTooLargeError, StoredValueError
+from durably import (
+    ConcurrencyKey,
+    JobDefinition,
+    JobHandle,
+    Limits,
+    NotStorableError,
+    PayloadTooLargeError,
+    StoredValueError,
+    TriggerOptions,
+)
 from durably.spi import Codec, codec_for
 from durably_testing.crashes import KINDS, PAUSE, SKEW
 from durably_testing.errors import SimulationError
@@ -108,3 +118,26 @@ def _schedule(workers: int, seed: int) -> Scene:
 def _fault(at: int, kind: Kind, moment: Moment) -> Fault:
     seconds = {"pause": PAUSE, "hang": PAUSE, "skew": SKEW}.get(kind, 0.0)
     return Fault(at, kind, moment, seconds)
+
+
+def _merged(*options: Mapping[str, object]) -> TriggerOptions:
+    return cast("TriggerOptions", {name: value for part in options for name, value in part.items()})
+
+
+OPTIONS: st.SearchStrategy[TriggerOptions] = st.builds(
+    _merged,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "idempotency_key": st.sampled_from(("i-1", "i-2")),
+            "delay": st.sampled_from((0.5, 30.0, 3600.0)),
+            "priority": st.integers(-1, 1),
+        },
+    ),
+    st.builds(_merged)
+    | st.fixed_dictionaries(
+        {"concurrency_key": st.sampled_from(("k-1", "k-2", ConcurrencyKey("k-1", shared=True)))},
+        optional={"coalesce": st.sampled_from(("skip", "replace", "reject"))},
+    ),
+)
+"""What a run is triggered with in a `DurableMachine`, unless it says otherwise."""

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from durably import (
     Durably,
+    DurablyError,
     JobDefinition,
     StoreError,
 )
@@ -99,6 +100,7 @@ class World:
         self._lives: list[asyncio.Task[None]] = []
         self._script: asyncio.Task[object] | None = None
         self._over: asyncio.Event | None = None
+        self._obstacle: Exception | None = None
         self.connection: SharedConnection = borrow_database()
         self.loop: SimLoop = SimLoop(turning=self._turning, asleep=self._asleep)
         self.words: list[Word] = []
@@ -132,8 +134,17 @@ class World:
     # Its life
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have the outside do something, with the client; the world goes on until it is done."""
-        return self.loop.run_until_complete(self._spawn(self._outside, work))
+        """Have the outside do something, with the client; the world goes on until it is done.
+
+        Raises:
+            ConfigurationError: A worker lacks what its jobs need.
+            ResourceError: A worker could not open a resource.
+        """
+        try:
+            return self.loop.run_until_complete(self._spawn(self._outside, work))
+        finally:
+            if self._obstacle is not None:
+                raise self._obstacle
 
     def rest(self, meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
         """Let time pass until every run has ended and every zombie has shown itself, or nothing comes any more.
@@ -267,7 +278,7 @@ class World:
         return self.loop.create_task(work, context=_context_of(process))
 
     def _instance(self, process: Process, *, worker: bool) -> Durably:
-        environment = SimEnvironment(process, self._random, self._latency)
+        environment = SimEnvironment(process, self._random, self._latency, self.loop.keep)
         sqlite = SqliteStore(":memory:", environment=environment, connector=lambda *_, **__: self.connection)
         store = guarded(sqlite, process, self)
         if process is self._outside:
@@ -293,6 +304,10 @@ class World:
             # A program that cannot start ends, and its supervisor starts it again.
             self.witness.note(process.name, "could not start")
             self._afflict(process, "kill", 0.0)
+        except DurablyError as error:
+            # No restart helps.
+            self._obstacle = error
+            self._look()
         self._instances[process] = durably
         await never()
 
@@ -390,8 +405,11 @@ class World:
         return self._random.uniform(*LATENCY)
 
     def _look(self) -> None:
+        if self._over is None:
+            return
         is_done = self._script is None or self._script.done()
-        if self._over and is_done and self.connection.execute(_UNFINISHED).fetchone() is None:
+        is_calm = is_done and self.connection.execute(_UNFINISHED).fetchone() is None
+        if is_calm or self._obstacle is not None:
             self._over.set()
 
     def _asleep(self, seconds: float) -> float:
