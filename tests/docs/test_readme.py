@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -77,6 +79,39 @@ def test_the_crash_test_finds_what_the_readme_says(tmp_path: Path) -> None:
     lines = [line.partition("…")[0].rstrip() for line in shown.splitlines()]
     for line in filter(None, lines):
         assert line in printed.stdout, printed.stdout
+
+
+def asked(request: str | Request) -> tuple[str, str]:
+    """Where the answer came from, and the page."""
+    with urlopen(request, timeout=30) as page:
+        return page.url, str(page.read(), "utf-8")
+
+
+def test_the_dashboard_is_mounted_as_printed(tmp_path: Path) -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r'^```python title="app.py"\n(.*?)^```$', text, flags=re.MULTILINE | re.DOTALL)
+    (path,) = re.findall(r"http://127\.0\.0\.1:8000(/\S+)", text)
+    (tmp_path / "app.py").write_text(block, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "uvicorn", "app:app", "--port", "0"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as server:
+        try:
+            assert server.stderr is not None
+            (url,) = next(found for line in server.stderr if (found := re.findall(r"http://\S+:\d+", line)))
+            assert "Trigger a run" in asked(url + path)[1]
+            form = Request(f"{url}{path}/trigger", b"f.=Ada", {"sec-fetch-site": "same-origin"})
+            run, shown = asked(form)
+            deadline = time.monotonic() + 30
+            while "Hello, Ada!" not in shown:
+                assert time.monotonic() < deadline, shown
+                shown = asked(run)[1]
+        finally:
+            server.terminate()
+            server.communicate()
 
 
 def test_the_first_job_fits_in_fifteen_lines() -> None:
