@@ -30,10 +30,13 @@ async def durably(tmp_path: Path) -> AsyncIterator[Durably]:
     await instance.close()
 
 
+SECRET_KEY = "a key that only these tests know about"
+
+
 @pytest.fixture
 def web(durably: Durably) -> DurablyWeb[str]:
     """A dashboard for whoever says who they are."""
-    return DurablyWeb(durably, authenticate=by_header)
+    return DurablyWeb(durably, authenticate=by_header, secret_key=SECRET_KEY)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ async def test_every_component_fetches_what_it_was_rendered_with(
     web: DurablyWeb[str], durably: Durably
 ) -> None:
     run_id = await failed(durably, org="acme")
-    props: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
+    props: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
         "runs_table": (
             (),
             {"labels": {"org": "acme"}, "status": ("failed",), "page_size": 5, "columns": ("run",)},
@@ -85,6 +85,7 @@ async def test_every_component_fetches_what_it_was_rendered_with(
             ("import-csv",),
             {"initial": {"rows": 9}, "exclude": ("tags", "source"), "options": True},
         ),
+        "trigger_button": (("import-csv", {"filename": "a.csv"}, "Import it"), {"class_": "mine"}),
         "job_panel": (("import-csv",), {"auto_resume": False}),
         "job_card": (("import-csv",), {}),
         "throughput_chart": (("import-csv",), {}),

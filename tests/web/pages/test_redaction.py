@@ -134,7 +134,7 @@ def views(runs: dict[str, str]) -> dict[str, str]:
                 found[f"{name} of the {status} run"] = f"/-/{name}?run_id={run_id}"
         found[f"output of the {status} run"] = f"/-/run_io?run_id={run_id}&which=output"
     for name, component in COMPONENTS.items():
-        if not issubclass(component, RunComponent):
+        if not issubclass(component, RunComponent) and name != "trigger_button":
             props = [f"{prop}=pay" for prop in ("job", "job_name") if prop in component.__dataclass_fields__]
             found[name] = f"/-/{name}?{'&'.join(props)}"
     return found

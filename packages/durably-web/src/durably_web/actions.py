@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from durably import ConflictError, Run, ValidationError
 from durably_web import answers
-from durably_web.auth import RunOperation
+from durably_web.auth import RunOperation, TriggerRequest
 from durably_web.bulk import MOST, BulkAction, Matching, apply
 from durably_web.components.base import from_query
 from durably_web.components.panels import RunPanel
 from durably_web.components.run import RunActions
-from durably_web.components.triggering import Mode, TriggerForm
+from durably_web.components.triggering import ButtonShown, Mode, TriggerButton, TriggerForm
 from durably_web.kit import Kit
+from durably_web.notices import notice
 from durably_web.pages import Pages
 from durably_web.search import Search
 from durably_web.sent import Form, Sent
@@ -81,6 +82,22 @@ class Actions:
             return await self._form(visit, sent, problems=error.reasons or {"": str(error)})
         return await self._triggered(visit, run, form)
 
+    async def press(self, visit: Visit) -> Response:
+        """Trigger what a button says, which nobody but the application could have written."""
+        form = await Form.of(visit.request)
+        token = form.get("token")
+        sealed = visit.seal.open(token)
+        wanted = TriggerRequest(
+            job_name=sealed.job, input=sealed.input, idempotency_key=sealed.idempotency_key
+        )
+        run = await visit.caller.trigger(wanted)
+        if not answers.is_htmx(visit.request):
+            return self._on(visit, run, form)
+        label = form.get("label")
+        shown = ButtonShown(token=token, label=label, run=run, notice=notice(_what(run)))
+        inside = self._kit.fill(TriggerButton(token, label), shown, visit)
+        return answers.fragment(inside, headers={"hx-trigger": "dw-resync"})
+
     async def _form(
         self,
         visit: Visit,
@@ -98,11 +115,14 @@ class Actions:
         return await self._pages.job(visit, sent.component.job, form=shown, status=status)
 
     async def _triggered(self, visit: Visit, run: Run, form: Form) -> Response:
-        code = {"idempotent": "idempotent", "coalesced": "coalesced"}.get(run.disposition or "", "triggered")
         if answers.is_htmx(visit.request):
             return answers.fragment(await self._kit.render(RunPanel(run.id), visit))
+        return self._on(visit, run, form)
+
+    def _on(self, visit: Visit, run: Run, form: Form) -> Response:
+        """Back to the page of the form, or to the run's."""
         page = answers.back(form.get("next"), visit.urls.run(run.id))
-        return answers.go(_noticed(page, code))
+        return answers.go(_noticed(page, _what(run)))
 
     async def bulk(self, visit: Visit) -> Response:
         """Retry or cancel the selected runs, those of them where that makes sense."""
@@ -208,6 +228,11 @@ class Actions:
         inside = self._kit.fill(buttons, shown, visit)
         # Everything on the page fetches itself anew.
         return answers.fragment(inside, headers={"hx-trigger": "dw-resync"})
+
+
+def _what(run: Run) -> str:
+    """The code of what a trigger did."""
+    return run.disposition if run.disposition in {"idempotent", "coalesced"} else "triggered"
 
 
 def _noticed(page: str, code: str) -> str:

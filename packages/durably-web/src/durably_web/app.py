@@ -19,6 +19,7 @@ from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, HasHtml, Kit
 from durably_web.mounting import check_prefix
 from durably_web.policy import Caller, Policy
+from durably_web.sealing import Seal
 from durably_web.site import Site, SiteOptions
 from durably_web.templating import Templates
 from durably_web.urls import Urls
@@ -66,6 +67,9 @@ class DurablyWebOptions(TypedDict, total=False):
     audit: Callable[[AuditEntry[Any]], object] | None
     """Called for each change that somebody made, or was kept from; see `AuditEntry`. Plain or async; what goes
     wrong in it is logged, and changes no answer."""
+    secret_key: str | None
+    """Signs what `trigger_button` triggers, so that nobody can change it: 32 characters or more that nobody can
+    guess, the same in every process that serves the application. There are no such buttons without."""
     api: bool
     """Whether the HTTP interface of `create_durably_handler` is served below `/api`, for the same
     visitors. Default: no."""
@@ -104,6 +108,7 @@ class DurablyWeb(Generic[Ctx]):
             allowed_hosts=options.get("allowed_hosts"), trusted_origins=options.get("trusted_origins", ())
         )
         self._prefix = check_prefix(options.get("prefix"))
+        self._seal = Seal(options.get("secret_key"))
         self._site = Site(
             durably,
             Policy(durably, _only(authenticate, auth), audit=options.get("audit")),
@@ -115,6 +120,7 @@ class DurablyWeb(Generic[Ctx]):
                 login_url=options.get("login_url"),
                 csrf_token=options.get("csrf_token"),
                 api=options.get("api", False),
+                seal=self._seal,
             ),
         )
 
@@ -247,6 +253,15 @@ class DurablyWeb(Generic[Ctx]):
             known = await self._site.admit(request, self.urls(request), is_ours=False)
             request.scope[key] = known
         return known
+
+    def seal(self, job: str, input: object, idempotency_key: str | None) -> str:
+        """What a button triggers, as nobody else can write it.
+
+        Raises:
+            ConfigurationError: There is no `secret_key`, or no such job.
+            ValidationError: The input does not fit the job.
+        """
+        return self._seal.seal(self.durably, job, input, idempotency_key)
 
     def urls(self, request: Request | None) -> Urls:
         """Where the dashboard is, as seen from this request.

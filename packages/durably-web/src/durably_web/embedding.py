@@ -1,6 +1,6 @@
 """Components in pages of others: rendered now, or as placeholders that fetch themselves."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import (
     Any,
@@ -12,6 +12,7 @@ from typing import (
     Protocol,
     Self,
     TypeAlias,
+    TypedDict,
     TypeVar,
     cast,
     overload,
@@ -22,6 +23,7 @@ from jinja2.runtime import Context
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp
+from typing_extensions import Unpack
 
 from durably import ConfigurationError
 from durably_web.components.base import Component
@@ -41,7 +43,7 @@ from durably_web.components.run import (
     StepsWaterfall,
 )
 from durably_web.components.runs import RunsFilter, RunsTable, StatusTabs
-from durably_web.components.triggering import TriggerForm
+from durably_web.components.triggering import TriggerButton, TriggerForm
 from durably_web.kit import Html, Kit
 from durably_web.urls import Urls
 from durably_web.visits import Visit
@@ -49,6 +51,15 @@ from durably_web.visits import Visit
 P = ParamSpec("P")
 T = TypeVar("T")
 Htmx: TypeAlias = Literal["bundle", "host"]
+
+
+class Props(TypedDict, total=False):
+    """What every component takes."""
+
+    class_: str
+    id: str | None
+    unstyled: bool
+    attrs: Mapping[str, str]
 
 
 class Host(Protocol):
@@ -61,6 +72,10 @@ class Host(Protocol):
 
     async def visit(self, request: Request) -> Visit:
         """Let in whoever looks at the page."""
+        ...
+
+    def seal(self, job: str, input: object, idempotency_key: str | None) -> str:
+        """What a button triggers, as nobody else can write it."""
         ...
 
     def urls(self, request: Request | None) -> Urls:
@@ -137,6 +152,24 @@ class Lazy:
     workers_table: Final = _Later(WorkersTable)
     conn_indicator: Final = _Later(ConnectionIndicator)
 
+    def trigger_button(
+        self,
+        job: str,
+        input: object = None,
+        label: str = "Run",
+        *,
+        idempotency_key: str | None = None,
+        **props: Unpack[Props],
+    ) -> Html:
+        """A button that triggers a run of this job with this input, and with no other.
+
+        Raises:
+            ConfigurationError: There is no `secret_key`, or no such job.
+            ValidationError: The input does not fit the job.
+        """
+        token = self.host.seal(job, input, idempotency_key)
+        return self.host.kit.placeholder(TriggerButton(token, label, **props), self.host.urls(self.request))
+
     def assets(self, *, htmx: Htmx | None = "bundle") -> Html:
         """What a page's head needs for components.
 
@@ -178,6 +211,20 @@ class Ui:
     trigger_form: Final = _Now(TriggerForm)
     workers_table: Final = _Now(WorkersTable)
     conn_indicator: Final = _Now(ConnectionIndicator)
+
+    async def trigger_button(
+        self,
+        request: Request,
+        job: str,
+        input: object = None,
+        label: str = "Run",
+        *,
+        idempotency_key: str | None = None,
+        **props: Unpack[Props],
+    ) -> Html:
+        """A button that triggers a run of this job with this input, and with no other; see `Lazy.trigger_button`."""
+        button = TriggerButton(self.host.seal(job, input, idempotency_key), label, **props)
+        return await self.host.kit.render(button, await self.host.visit(request))
 
     def assets(self, request: Request | None = None, *, htmx: Htmx | None = "bundle") -> Html:
         """What a page's head needs; see `Lazy.assets`."""

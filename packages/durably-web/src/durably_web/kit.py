@@ -24,7 +24,7 @@ from durably_web.components.run import (
     StepsWaterfall,
 )
 from durably_web.components.runs import RunsFilter, RunsTable, StatusTabs
-from durably_web.components.triggering import TriggerForm
+from durably_web.components.triggering import TriggerButton, TriggerForm
 from durably_web.templating import Templates
 from durably_web.urls import Urls
 from durably_web.visits import Visit
@@ -53,13 +53,16 @@ COMPONENTS: Final[Mapping[str, type[Component]]] = {
         StatusTabs,
         StepsWaterfall,
         ThroughputChart,
+        TriggerButton,
         TriggerForm,
         WorkersTable,
     )
 }
 """By name: each has a URL of its own, where its inside is fetched."""
 
-INLINE: Final = frozenset({"run_status", "run_progress", "run_actions", "conn_indicator", "sparkline"})
+INLINE: Final = frozenset(
+    {"run_status", "run_progress", "run_actions", "conn_indicator", "sparkline", "trigger_button"}
+)
 """Those that may stand within a line."""
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -27,6 +27,7 @@ from durably_web.live import live
 from durably_web.mounting import relocate
 from durably_web.pages import Pages
 from durably_web.policy import Answered, Policy
+from durably_web.sealing import Seal
 from durably_web.sent import Form
 from durably_web.urls import Urls, with_query
 from durably_web.visits import Place, Recent, Visit, instant
@@ -51,6 +52,7 @@ class SiteOptions:
     login_url: str | None = None
     csrf_token: Callable[[Request], tuple[str, str]] | None = None
     api: bool = False
+    seal: Seal = field(default_factory=lambda: Seal(None))
 
 
 class Site:
@@ -99,6 +101,7 @@ class Site:
                 methods=["POST"],
             ),
             Route("/-/theme", page(self._theme), methods=["POST"]),
+            Route("/-/press", page(self._actions.press), methods=["POST"]),
             Route("/-/live", part(lambda visit: live(visit.request, visit.caller, self._hub))),
             Route("/-/{component}", part(self._component)),
         ]
@@ -140,6 +143,7 @@ class Site:
             durably=self._durably,
             caller=caller,
             recent=self._recent,
+            seal=self._options.seal,
             draw=self._kit.render,
             is_ours=is_ours,
         )
@@ -163,7 +167,10 @@ class Site:
 
     def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            return await self._answered(request, handler, self._trouble_page)
+            # A script puts what a form is answered into a part of a page; whoever only looks gets a page.
+            is_part = request.method == "POST" and answers.is_htmx(request)
+            trouble = self._trouble_part if is_part else self._trouble_page
+            return await self._answered(request, handler, trouble)
 
         return answer
 

@@ -51,6 +51,10 @@ class Urls:
         query = [(key, value) for key, value in props if key != "job"]
         return with_query(f"{self.base}/jobs/{quote(job_name, safe='')}/trigger", query)
 
+    def press(self) -> str:
+        """Where a button with an input of its own is sent to."""
+        return f"{self.base}/-/press"
+
     def workers(self) -> str:
         """The list of workers."""
         return f"{self.base}/workers"

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from durably import Count, Durably, Run, RunFilter, RunStatus, Statistics, Step
 from durably_web.auth import RunOperation
 from durably_web.policy import Caller
+from durably_web.sealing import Seal
 from durably_web.urls import Urls, with_query
 
 RECENT: Final = 5.0
@@ -63,6 +64,8 @@ class Visit(Place):
     """Renders a component within another one."""
     recent: "Recent"
     """What was counted a moment ago."""
+    seal: Seal
+    """Opens what the application has sealed."""
     is_ours: bool = True
     """Whether the page is one of our own, and not a host's with a component in it."""
     _runs: dict[tuple[str, RunOperation], Run] = field(default_factory=dict, repr=False)

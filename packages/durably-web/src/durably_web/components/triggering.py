@@ -12,6 +12,7 @@ from durably import JobHandle, Run
 from durably_web.components.base import Component
 from durably_web.forms import Group, fields_of, fill
 from durably_web.forms.fields import Part
+from durably_web.notices import Notice
 from durably_web.visits import Visit
 
 Mode: TypeAlias = Literal["form", "json"]
@@ -142,6 +143,36 @@ class TriggerForm(Component):
         if run is not None:
             return cast("object", json.loads(run.input_json)), True
         return (self.initial, True) if self.initial is not None else (None, False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonShown:
+    """A button, and the run that it has triggered."""
+
+    token: str
+    label: str
+    run: Run | None = None
+    notice: Notice | None = None
+
+
+@dataclass(frozen=True)
+class TriggerButton(Component):
+    """A button that triggers a run with an input that nobody can change."""
+
+    token: str
+    """What is triggered, sealed."""
+    label: str = "Run"
+    _: KW_ONLY
+    live: bool = field(default=False, kw_only=True)
+
+    name: ClassVar[str] = "trigger_button"
+
+    @override
+    async def load(self, visit: Visit) -> ButtonShown:
+        sealed = visit.seal.open(self.token)
+        if visit.durably.get_job(sealed.job) is None or not await visit.caller.sees_job(sealed.job):
+            raise HTTPException(404, "Job not found")
+        return ButtonShown(token=self.token, label=self.label)
 
 
 def _paths(parts: Sequence[Part]) -> Sequence[str]:
