@@ -354,25 +354,115 @@ async def test_every_page_works_without_scripts(browser: Browser, address: str, 
         assert run.id
 
 
+async def arrived(page: Page, title: str) -> None:
+    """A page is there, and its script listens to keys."""
+    await expect(page.locator("html.dw-js h1")).to_have_text(title)
+
+
 async def test_keys_lead_to_the_pages(browser: Browser, address: str) -> None:
     async with looking(browser) as window:
         page = window.page
         await page.goto(f"{address}/jobs")
+        await arrived(page, "Jobs")
         for key, title in (("r", "Runs"), ("o", "Overview"), ("w", "Workers"), ("j", "Jobs")):
             await page.keyboard.press(key)
-            await expect(page.locator("h1")).to_have_text(title)
-        await page.keyboard.press("Control+r")
-        await expect(page.locator("h1")).to_have_text("Jobs")
+            await arrived(page, title)
+        await page.keyboard.press("Alt+r")
+        await arrived(page, "Jobs")
         await page.keyboard.press("?")
         await expect(page.get_by_role("dialog")).to_contain_text("Search runs")
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("dialog")).to_be_hidden()
         await page.keyboard.press("r")
-        await expect(page.locator("h1")).to_have_text("Runs")
+        await arrived(page, "Runs")
         await page.keyboard.press("/")
         await expect(page.get_by_role("searchbox")).to_be_focused()
         await page.keyboard.type("jobs")
         await expect(page.get_by_role("searchbox")).to_have_value("jobs")
+
+
+async def test_a_key_searches_from_every_page(browser: Browser, address: str) -> None:
+    async with looking(browser) as window:
+        page = window.page
+        await page.goto(f"{address}/jobs")
+        await arrived(page, "Jobs")
+        await page.keyboard.press("/")
+        await arrived(page, "Runs")
+        await expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+async def test_steps_that_are_alike_open_in_their_place_and_stay_open(
+    browser: Browser, address: str, durably: Durably
+) -> None:
+    @durably.job(name="sync-shop")
+    async def sync(step: StepContext, count: int) -> None:
+        for number in range(count):
+            await step.run(f"sync-item-{number + 1}", lambda: None)
+        await step.wait_for_signal("go", bool)
+        await step.run("last", lambda: None)
+
+    run = await sync.trigger(150)
+    await durably.process_until_idle()
+    async with looking(browser) as window:
+        page = window.page
+        await page.goto(f"{address}/runs/{run.id}")
+        await expect(page.locator(".dw-conn")).to_have_text("Live")
+        rows = page.locator(".dw-waterfall tbody tr")
+        await expect(rows).to_have_count(2)
+        fold = page.get_by_role("link", name="sync-item-1 … sync-item-150")
+        await fold.press("Enter")
+        await expect(rows).to_have_count(103)
+        await expect(page.get_by_text("1 to 100 of 150")).to_be_visible()
+        # A keyboard is where it was, and a reload would show the same.
+        await expect(fold).to_be_focused()
+        await expect(fold).to_have_attribute("aria-expanded", "true")
+        assert "unfold=sync-item-%23" in page.url
+        await page.get_by_role("link", name="Later").click()
+        await expect(rows).to_have_count(53)
+        # What happens does not close it.
+        await durably.signal("go", True, run_id=run.id)
+        await durably.process_until_idle()
+        await expect(page.locator(".dw-waterfall").get_by_text("last")).to_be_visible()
+        await expect(page.get_by_text("101 to 150 of 150")).to_be_visible()
+        await fold.click()
+        await expect(rows).to_have_count(3)
+        assert "unfold" not in page.url
+
+
+async def test_runs_are_narrowed_by_time_with_a_script_and_without(
+    browser: Browser, address: str, durably: Durably
+) -> None:
+    await durably.jobs["approve-order"].trigger("A-17")
+    for scripts in (True, False):
+        async with looking(browser, scripts=scripts, width=NARROW) as window:
+            page = window.page
+            await page.goto(f"{address}/runs")
+            since = page.get_by_label("From (UTC)")
+            await expect(since).to_be_hidden()
+            await page.get_by_label("Created").select_option("exact times")
+            await since.fill("2999-01-01T00:00")
+            await page.get_by_role("button", name="Filter").click()
+            await expect(page.get_by_text("No runs match")).to_be_visible()
+            await expect(since).to_have_value("2999-01-01T00:00")
+            await page.get_by_label("Created").select_option("last hour")
+            if not scripts:
+                await page.get_by_role("button", name="Filter").click()
+            await expect(page.locator("tbody tr")).to_have_count(1)
+            await expect(since).to_be_hidden()
+
+
+async def test_all_that_match_are_cancelled_with_a_script_and_without(
+    browser: Browser, address: str, durably: Durably
+) -> None:
+    for scripts in (True, False):
+        await durably.jobs["approve-order"].batch_trigger(["A", "B", "C"])
+        async with looking(browser, scripts=scripts) as window:
+            page = window.page
+            await page.goto(f"{address}/runs?q=order")
+            await page.get_by_role("button", name="Cancel all…").click()
+            await expect(page.locator("h1")).to_have_text("Cancel 3 runs that match?")
+            await page.get_by_role("button", name="Cancel runs").click()
+            await expect(page.get_by_text("3 runs were cancelled.")).to_be_visible()
 
 
 async def test_the_chosen_theme_stays(browser: Browser, address: str) -> None:

@@ -3,11 +3,12 @@
 import json
 import re
 from datetime import datetime, timedelta
+from html import unescape
 
 import httpx2
 import pytest
 
-from durably import Durably
+from durably import Durably, StepContext, job
 from tests.web.pages.jobs import Import
 
 
@@ -193,3 +194,59 @@ async def test_a_notice_is_a_text_of_ours(client: httpx2.AsyncClient, code: str)
 async def test_a_notice_of_somebody_else_is_not_shown(client: httpx2.AsyncClient, code: str) -> None:
     page = (await client.get("/durably/runs", params={"notice": code})).text
     assert 'class="dw-callout"' not in page
+
+
+@job(name="sync-shop")
+async def sync_shop(step: StepContext, count: int) -> None:
+    """As many steps that are alike."""
+    await step.run("list", lambda: count)
+    for number in range(count):
+        await step.run(f"sync-item-{number + 1}", lambda: None)
+
+
+def names(steps: str) -> list[str]:
+    return re.findall(r'<th scope="row" title="([^"]+)"', steps)
+
+
+def links(steps: str, words: str) -> list[str]:
+    return [unescape(url) for url in re.findall(rf'<a href="([^"]+)"[^>]*>{words}', steps)]
+
+
+async def test_steps_that_are_alike_open_on_demand_without_a_script(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    durably.register(sync_shop)
+    run_id = await trigger(durably, "sync-shop", 250)
+    await durably.process_until_idle()
+    steps = part(await show(client, run_id), "steps_waterfall")
+    assert names(steps) == ["list", "sync-item-1 … sync-item-250"]
+    assert "250 completed" in steps
+    assert 'aria-expanded="false"' in steps
+
+    [url] = links(steps, "▸")
+    seen: list[str] = []
+    while True:
+        page = await client.get(url)
+        steps = part(page.text, "steps_waterfall")
+        first, folded, *items = names(steps)
+        assert (first, folded, len(items)) == (
+            "list",
+            "sync-item-1 … sync-item-250",
+            min(100, 250 - len(seen)),
+        )
+        seen += items
+        assert f"{len(seen) - len(items) + 1} to {len(seen)} of 250" in steps
+        # It fetches itself as it is shown.
+        assert re.search(r'hx-get="/durably/-/steps_waterfall\?[^"]*unfold=sync-item-%23', steps)
+        if not (later := links(steps, "Later")):
+            break
+        [url] = later
+    assert seen == [f"sync-item-{number + 1}" for number in range(250)]
+    [earlier], [closed] = links(steps, "Earlier"), links(steps, "▾")
+    assert "sync-item-101" in names((await client.get(earlier)).text)
+    assert len(names((await client.get(closed)).text)) == 2
+    whole = part((await client.get(f"/durably/runs/{run_id}?unfold=*&at=x")).text, "steps_waterfall")
+    assert len(names(whole)) == 200
+    assert "1 to 200 of 251" in whole
+    [folded] = links(whole, "Fold")
+    assert len(names((await client.get(folded)).text)) == 2

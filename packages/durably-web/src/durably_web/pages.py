@@ -89,6 +89,7 @@ class Pages:
     async def run(self, visit: Visit, run_id: str) -> Response:
         """One run."""
         run = await visit.run(run_id)
+        query = visit.request.query_params
         return await self._page(
             visit,
             "run",
@@ -99,7 +100,9 @@ class Pages:
             run_error=RunFailure(run_id),
             run_explanation=RunExplanation(run_id),
             run_progress=RunProgress(run_id, big=True),
-            steps_waterfall=StepsWaterfall(run_id),
+            steps_waterfall=StepsWaterfall(
+                run_id, unfold=query.get("unfold", "")[:600], at=_whole(query.get("at", ""))
+            ),
             log_tail=LogTail(run_id, id="dw-log"),
             run_facts=RunFacts(run_id),
             input=RunPayload(run_id, which="input", live=False),
@@ -209,6 +212,10 @@ class Pages:
                 **context,
             },
         )
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 async def _is_run(visit: Visit, run_id: str) -> bool:

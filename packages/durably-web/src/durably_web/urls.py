@@ -30,6 +30,11 @@ class Urls:
         """The page of a run."""
         return with_query(f"{self.base}/runs/{quote(run_id, safe='')}", {"notice": notice})
 
+    def steps(self, run_id: str, kind: str, at: int) -> str:
+        """The page of a run, with steps of one kind shown one by one from a place on."""
+        page = with_query(self.run(run_id), {"unfold": kind, "at": at or None})
+        return f"{page}#dw-steps"
+
     def of_run(self, run_id: str, what: str) -> str:
         """An action (`cancel`) or a download (`input.json`, `logs.ndjson`) of a run."""
         return f"{self.base}/runs/{quote(run_id, safe='')}/{what}"

@@ -275,6 +275,10 @@ class StepsWaterfall(RunComponent):
 
     _: KW_ONLY
     max_rows: int = 200
+    unfold: str = ""
+    """Of steps that are alike, the kind that is shown one by one: `sync-item-#`; `*`: all are."""
+    at: int = 0
+    """From which one on."""
 
     name: ClassVar[str] = "steps_waterfall"
     rings: ClassVar[Sequence[str]] = ("step", "status")
@@ -291,7 +295,7 @@ class StepsWaterfall(RunComponent):
         rows = min(max(self.max_rows, 10), 1000)
         return StepsShown(
             run=run,
-            timeline=timeline(run, steps, now=visit.now, max_rows=rows),
+            timeline=timeline(run, steps, now=visit.now, max_rows=rows, unfold=self.unfold, at=self.at),
             errors=tuple(step for step in steps if step.error is not None)[-20:],
         )
 

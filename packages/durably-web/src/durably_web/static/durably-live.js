@@ -146,11 +146,32 @@
 
   /* htmx 4 makes the request of a queued trigger when it is triggered: its cursor would be that of then. */
   function fresh(element, path) {
-    const after = element && element.dataset && element.dataset.dwAfter;
-    if (!after) return path;
+    const { dwAfter, dwTurned } = (element && element.dataset) || {};
+    if (!dwAfter && !dwTurned) return path;
     const url = new URL(path, location.href);
-    url.searchParams.set("after", after);
+    for (const [name, value] of new URLSearchParams(dwTurned || "")) url.searchParams.set(name, value);
+    if (dwAfter) url.searchParams.set("after", dwAfter);
     return url.pathname + url.search;
+  }
+
+  /* A link that has its part of the page show something else, and go on with that when it fetches itself. */
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-dw-turn]");
+    const host = hostOf(link);
+    if (!host || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    if (!host.matches("[hx-get]")) return;
+    event.preventDefault();
+    host.dataset.dwTurned = link.dataset.dwTurn;
+    host.dwFocus = link.id;
+    if (link.pathname === location.pathname) history.replaceState(history.state, "", link.href);
+    fire(host, "dw-refresh");
+  });
+  function refocus() {
+    for (const host of all("[data-dw-turned]")) {
+      const link = host.dwFocus && document.getElementById(host.dwFocus);
+      if (link && host.contains(link)) link.focus({ preventScroll: true });
+      host.dwFocus = "";
+    }
   }
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.path = fresh(event.detail.elt, event.detail.path);
@@ -217,6 +238,7 @@
     all("[data-dw-after]").forEach(settleLog);
     all("[data-dw-run]").forEach(compare);
     focusProblem();
+    refocus();
     tick();
     line.collect();
   }
@@ -426,6 +448,11 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
     const target = document.querySelector(`[data-dw-key="${CSS.escape(event.key)}"]`);
+    const runs = document.querySelector("a[data-dw-key=r]");
+    if (!target && event.key === "/" && runs) {
+      event.preventDefault();
+      location.assign(`${runs.href}#dw-search`);
+    }
     if (!target) return;
     event.preventDefault();
     if (target.matches("dialog")) target.showModal();
@@ -435,6 +462,7 @@
 
   function begin() {
     for (const button of all("[data-dw-selected]")) button.disabled = true;
+    if (location.hash === "#dw-search" && document.getElementById("dw-search")) document.getElementById("dw-search").focus();
     afterSwap();
   }
   window.durablyWeb = Object.freeze({ resync });
