@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
+from functools import partial
 
 from typing_extensions import override
 
@@ -64,6 +65,17 @@ async def suicidal(step: StepContext, input: int) -> None:
 def odd(database: str) -> Durably:
     """Jobs that do not end, or end more than themselves."""
     return Durably(database, jobs=[patient, suicidal])
+
+
+def tidy(database: str) -> Durably:
+    """Has a job that removes what has ended."""
+    durably = app(database)
+
+    @durably.job(name="tidy")
+    async def purge(step: StepContext, older_than: float) -> int:
+        return await step.run("purge", partial(durably.purge_runs, older_than=older_than))
+
+    return durably
 
 
 def broken(database: str) -> Durably:

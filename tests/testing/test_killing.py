@@ -18,6 +18,8 @@ from durably import Durably
 from durably_testing.errors import NothingTestedError, PromiseBroken
 from durably_testing.evidence import Evidence, KillMoment, Line, What, contradictions, effects, note_effect
 from durably_testing.killing import KillLoop
+from durably_testing.oracle import invariant_triggers, violations
+from durably_testing.removals import losses, remember_removals
 from durably_testing.warden import KillLoopError
 from tests.testing import killed_apps, threaded_app
 from tests.testing.killed_apps import letter
@@ -94,6 +96,7 @@ async def test_a_run_that_was_acknowledged_and_is_gone_is_named(tmp_path: Path) 
     with pytest.raises(PromiseBroken) as found:
         await lose_a_run()
     assert f"run {ids[0]} was acknowledged to whoever triggered it, and is not there" in str(found.value)
+    assert "it was removed after it had ended as completed. If your app removes runs" in str(found.value)
 
 
 async def test_a_run_that_does_not_end_is_explained(tmp_path: Path) -> None:
@@ -112,6 +115,44 @@ async def test_runs_that_are_deleted_or_cancelled_are_not_missed(tmp_path: Path)
             await loop.durably.cancel(run.id)
         await loop.durably.delete_run(runs[0].id)
     assert {run.status for run in loop.runs} == {"cancelled"}
+
+
+async def test_runs_that_the_app_itself_removes_are_not_missed(tmp_path: Path) -> None:
+    async with KillLoop(killed_apps.tidy, tmp_path, kills=1, moments=["step saved"], removes=True) as loop:
+        handle = loop.durably.register(letter)
+        runs = await handle.batch_trigger(range(6))
+        for run in runs:
+            await loop.durably.wait_for_run(run.id)
+        purge = await loop.durably.jobs["tidy"].trigger(0.001)
+        await loop.durably.wait_for_run(purge.id)
+        assert await loop.durably.get_run(runs[0].id) is None
+    assert {run.job_name for run in loop.runs} == {"tidy"}
+
+
+async def test_a_run_that_is_gone_is_told_from_one_that_was_removed(tmp_path: Path) -> None:
+    async with Durably(f"sqlite:///{tmp_path / 'app.db'}", jobs=[letter], worker=False) as durably:
+        with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as connection:
+            invariant_triggers(connection)
+            remember_removals(connection)
+            ids = [(await durably.register(letter).trigger(number)).id for number in range(5)]
+            stays, deleted, purged, unended, lost = ids
+            for ended in (deleted, purged, lost):
+                await durably.cancel(ended)
+            await durably.delete_run(deleted)
+            connection.execute("UPDATE durably_runs SET completed_at = 1 WHERE id = ?", (purged,))
+            assert await durably.purge_runs(older_than=3600) == 1
+            connection.execute("DELETE FROM durably_runs WHERE id = ?", (unended,))
+            # As if its trigger had never been committed: nothing has removed it.
+            connection.execute("DROP TRIGGER durably_oracle_removals")
+            connection.execute("DELETE FROM durably_runs WHERE id = ?", (lost,))
+
+            def gone(*, removes: bool) -> list[str]:
+                found = losses(connection, acknowledged=ids, there=[stays], removes=removes)
+                return [text.split()[1] for text in found]
+
+            assert gone(removes=False) == [deleted, purged, unended, lost]
+            assert gone(removes=True) == [unended, lost]
+            assert f"run {unended} was removed while it was pending" in violations(connection)
 
 
 async def test_a_loop_that_kills_nobody_at_work_says_so(tmp_path: Path) -> None:

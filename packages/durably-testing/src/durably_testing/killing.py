@@ -30,6 +30,7 @@ from durably_testing.evidence import (
 )
 from durably_testing.mortals import Brief, Fate
 from durably_testing.oracle import invariant_triggers, violations
+from durably_testing.removals import losses, remember_removals
 from durably_testing.warden import GIVING_UP, KillLoopError, Mortal, WardenProcess
 
 EVIDENCE = "evidence.jsonl"
@@ -75,6 +76,8 @@ class KillLoop:
         workers: How many work at a time, 1 to 3; those that are paused aside.
         moments: When they die; see `KillMoment`.
         seed: Of the choices of moments.
+        removes: Whether the app removes runs that have ended, by `delete_run`, `purge_runs` or `retain`.
+            Otherwise each one that is gone is a loss, but for those that `loop.durably` deletes.
         within: How long the healthy worker may take to end every run.
         warm: Fork workers from a process that has imported the app's module. False starts each of
             them afresh, in 0.3 to 0.6 s: for modules that open connections while they are imported.
@@ -95,6 +98,7 @@ class KillLoop:
         workers: int = 1,
         moments: Sequence[KillMoment] = get_args(KillMoment),
         seed: int = 0,
+        removes: bool = False,
         within: float = 30.0,
         warm: bool = True,
     ) -> None:
@@ -122,6 +126,7 @@ class KillLoop:
         self._killing: asyncio.Task[Mortal]
         self._dooms = dooms(kills, pauses, tuple(moments), random.Random(seed))
         self._pause = pause.total_seconds() if isinstance(pause, timedelta) else pause
+        self._removes = removes
         self._within = within
         self._workers = workers
         self._patience = PATIENCE + (self._pause if pauses else 0)
@@ -312,6 +317,7 @@ class KillLoop:
     def _watch(self) -> None:
         with closing(sqlite3.connect(self._database)) as connection:
             invariant_triggers(connection)
+            remember_removals(connection)
         acknowledged = self._acknowledged
         self.durably.on("run:trigger", lambda event: acknowledged.setdefault(event.run_id))
         self.durably.on("run:delete", lambda event: acknowledged.pop(event.run_id, None))
@@ -332,15 +338,11 @@ class KillLoop:
         self._dooms.clear()
         found = await self._heal()
         self.runs = await self.durably.get_runs()
-        there = {run.id for run in self.runs}
-        found += [
-            f"run {run_id} was acknowledged to whoever triggered it, and is not there"
-            for run_id in self._acknowledged
-            if run_id not in there
-        ]
         continued = {run.id for run in self.runs if run.link > 1}
         found += contradictions(self._evidence.lines(), continued=continued)
+        there = {run.id for run in self.runs}
         with closing(sqlite3.connect(self._database)) as connection:
+            found += losses(connection, acknowledged=self._acknowledged, there=there, removes=self._removes)
             found += violations(connection)
         return found
 

@@ -16,7 +16,7 @@ def invariant_triggers(connection: sqlite3.Connection, /) -> None:
     For tests of stores and engines on SQLite, in memory or in a file; costs a few microseconds a
     write. The promises: a checkpoint is never changed; an owner writes only while the run is running;
     a generation rises with every claim and never falls; what has ended stays as it is, but for
-    `retry`; a key has one holder.
+    `retry`; a key has one holder; only what has ended is removed.
 
     Raises:
         sqlite3.OperationalError: The database has no tables of durably; migrate it first.

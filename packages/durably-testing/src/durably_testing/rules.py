@@ -3,7 +3,8 @@
 Each trigger writes a sentence into `durably_violations` when a row is about to break a promise.
 """
 
-_ENDED = "('completed', 'failed', 'cancelled')"
+ENDED = "('completed', 'failed', 'cancelled')"
+"""The states of a run that has ended, in SQL."""
 
 
 def _trigger(name: str, event: str, condition: str, text: str) -> str:
@@ -63,11 +64,17 @@ TRIGGERS: tuple[str, ...] = (
     _trigger(
         "terminal",
         "UPDATE ON durably_runs",
-        f"""OLD.status IN {_ENDED} AND NEW.status = OLD.status AND (
+        f"""OLD.status IN {ENDED} AND NEW.status = OLD.status AND (
           NEW.output IS NOT OLD.output OR NEW.error IS NOT OLD.error OR NEW.input IS NOT OLD.input
           OR NEW.completed_at IS NOT OLD.completed_at
         )""",
         "'run ' || OLD.id || ' was changed after it had ended as ' || OLD.status",
+    ),
+    _trigger(
+        "removal",
+        "DELETE ON durably_runs",
+        f"OLD.status NOT IN {ENDED}",
+        "'run ' || OLD.id || ' was removed while it was ' || OLD.status",
     ),
     _trigger(
         "key",
@@ -110,9 +117,9 @@ SIMULATED: tuple[str, ...] = (
 
 CHECKS: tuple[str, ...] = (
     f"""SELECT 'run ' || id || ' has ended and still holds its key' FROM durably_runs
-    WHERE status IN {_ENDED} AND holds_key = 1 AND lease_owner IS NULL""",
+    WHERE status IN {ENDED} AND holds_key = 1 AND lease_owner IS NULL""",
     f"""SELECT 'run ' || id || ' has ended without the instant of its end' FROM durably_runs
-    WHERE status IN {_ENDED} AND completed_at IS NULL""",
+    WHERE status IN {ENDED} AND completed_at IS NULL""",
     """SELECT 'run ' || id || ' is waiting and has an owner' FROM durably_runs
     WHERE status = 'waiting' AND lease_owner IS NOT NULL""",
     # One that was sent back while its body had not ended has the owner of that body, until its lease ends.
