@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from docs.examples.dashboard.__main__ import HOST, listen
 from docs.examples.dashboard.opening import trigger_runs
 from durably import Durably
 
@@ -143,6 +145,13 @@ async def test_a_second_start_leaves_the_runs_of_the_first_alone_and_has_one_til
     async with Durably(tmp_path / "app.db", worker=False) as durably:
         assert await durably.count_runs(job_name="keep-till") == 1
         assert await durably.count_runs(status="pending") == 2 * left - 1
+
+
+def test_a_port_that_is_taken_is_passed_by() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with listen(port) as free:
+            assert port < free.getsockname()[1] < port + 100
 
 
 def test_help_says_what_will_happen() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -36,12 +37,19 @@ def main() -> int:
         prog="hatch run dashboard --", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="the first port to try (default: 8000; 0: any)"
+        "--port",
+        type=int,
+        choices=range(65_536),
+        default=8000,
+        metavar="PORT",
+        help="the first port to try (default: 8000; 0: any)",
     )
     parser.add_argument(
         "--folder", type=Path, default=FOLDER, help="where the database is (default: %(default)s)"
     )
     arguments = parser.parse_args()
+    # Who ends it politely from outside gets the same clean-up as one who presses Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with listen(arguments.port) as listener, suppress(KeyboardInterrupt):
@@ -52,7 +60,7 @@ def main() -> int:
 
 def listen(port: int) -> socket.socket:
     """The first free port from this one on."""
-    for candidate in range(port, port + 100):
+    for candidate in range(port, min(port + 100, 65_536)):
         with suppress(OSError):
             return socket.create_server((HOST, candidate))
     raise SystemExit(

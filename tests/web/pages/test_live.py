@@ -41,6 +41,10 @@ class Page:
                     return {word for word in value.split() if word.startswith("dw-")}
         raise EOFError
 
+    async def rest(self) -> list[str]:
+        """The lines to the end."""
+        return [line async for line in self._lines]
+
     async def until(self, *names: str) -> set[str]:
         """Everything that rings, until all of these have."""
         heard: set[str] = set()
@@ -355,6 +359,7 @@ async def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(tmp_pa
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "uvicorn", "board:app", "--port", port, "--log-level", "warning",
         env={**os.environ, "PYTHONPATH": path, "DATABASE": f"sqlite:///{tmp_path}/board.db"},
+        stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
@@ -370,9 +375,14 @@ async def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(tmp_pa
                     await page.next()
                 told_at = time.monotonic()
                 process.send_signal(signal.SIGTERM)
-                await process.wait()
+                _, errors = await process.communicate()
                 took = time.monotonic() - told_at
+                for page in (one, other):
+                    # Nobody is told to hurry back to a server that is gone.
+                    assert not any(line.startswith("retry") for line in await page.rest())
         assert took < 2, f"it took {took:.1f} s"
+        # The answers were ended, not cut off.
+        assert b"ERROR" not in errors, errors
     finally:
         if process.returncode is None:
             process.kill()

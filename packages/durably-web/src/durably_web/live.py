@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
-from anyio import CancelScope, current_time, sleep
+from anyio import CancelScope, Event, current_time, sleep
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +23,8 @@ LIFE: Final = 60.0
 HEARTBEAT: Final = 15.0
 PATIENCE: Final = 20.0
 """Seconds after which a page that does not read is gone."""
+FAREWELL: Final = 1.0
+"""Seconds that a stream has to end by itself when the server is told to stop."""
 MOST_TOPICS: Final = 32
 MOST_STREAMS: Final = 2000
 PACE: Final = 0.1
@@ -56,13 +58,22 @@ async def live(request: Request, caller: Caller[Any], hub: Hub) -> Response:
         # It is gone, or never was: the page finds out which when it fetches.
         listener.ring(*names_of(topic))
     seen = _seen(request.headers.get("last-event-id") or request.query_params.get("after", ""))
+    shutdown = Event()
+
+    async def farewell() -> None:
+        await shutdown.wait()
+        listener.end()
+
     return EventSourceResponse(
-        _events(hub, listener, seen),
+        _events(hub, listener, seen, shutdown),
         headers=HEADERS,
         sep="\n",
         ping=HEARTBEAT,
         ping_message_factory=lambda: ServerSentEvent("-", event="beat", sep="\n"),
         send_timeout=PATIENCE,
+        data_sender_callable=farewell,
+        shutdown_event=shutdown,
+        shutdown_grace_period=FAREWELL,
     )
 
 
@@ -80,7 +91,9 @@ async def _may_hear(caller: Caller[Any], topic: str) -> bool:
     return True
 
 
-async def _events(hub: Hub, listener: Listener, seen: Mapping[str, str]) -> AsyncGenerator[ServerSentEvent]:
+async def _events(
+    hub: Hub, listener: Listener, seen: Mapping[str, str], shutdown: Event
+) -> AsyncGenerator[ServerSentEvent]:
     # At once: some proxies and middlewares hold the headers back until then.
     yield ServerSentEvent(comment="hello", retry=AFTER_ACCIDENTS, sep="\n")
     end = current_time() + LIFE
@@ -106,7 +119,8 @@ async def _events(hub: Hub, listener: Listener, seen: Mapping[str, str]) -> Asyn
                 listener.names.add("dw-stats")
             with CancelScope(deadline=min(end, stats_due) if late else end):
                 await listener.wait()
-    yield ServerSentEvent(retry=AT_ONCE, sep="\n")
+    if not shutdown.is_set():
+        yield ServerSentEvent(retry=AT_ONCE, sep="\n")
 
 
 def _told(cursors: Mapping[str, str]) -> str:
