@@ -282,17 +282,6 @@ async def test_trouble_shows_a_number_and_nothing_else(
     assert request_id[1] in caplog.text
 
 
-async def test_a_stopped_database_is_told_and_recovers(web: DurablyWeb[str], durably: Durably) -> None:
-    async with asking(web) as client:
-        await durably.close()
-        for path in ("/", "/runs", "/jobs", "/runs/some-run-id"):
-            answer = await client.get(path)
-            assert (answer.status_code, "The database cannot be reached" in answer.text) == (503, True)
-        assert (await client.get("/-/runs_table")).status_code == 503
-        await durably.migrate()
-        assert (await client.get("/runs")).status_code == 200
-
-
 async def test_a_form_that_is_too_large_is_not_read(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/durably/jobs/anything/trigger", data={"f.": "x" * 1_300_000})
     assert answer.status_code == 413

@@ -1,5 +1,6 @@
 """Rendering components: now, or as placeholders that fetch themselves."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Final, Protocol
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
+from durably import NotRunningError, StoreError
 from durably_web.components.base import Component
 from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
 from durably_web.components.jobs import JobCard, JobList, WorkersTable
@@ -28,6 +30,8 @@ from durably_web.components.triggering import TriggerButton, TriggerForm
 from durably_web.templating import Templates
 from durably_web.urls import Urls
 from durably_web.visits import Visit
+
+logger: logging.Logger = logging.getLogger("durably.web")
 
 COMPONENTS: Final[Mapping[str, type[Component]]] = {
     component.name: component
@@ -102,6 +106,12 @@ class Kit:
             inner = await self.inside(component, visit)
         except HTTPException as error:
             inner = self.trouble(error)
+        except (StoreError, NotRunningError):
+            # A page of ours says so as a whole; one of a host has more to tell.
+            if visit.is_ours:
+                raise
+            logger.warning("the database cannot serve %s", component.name, exc_info=True)
+            inner = self.trouble(HTTPException(503))
         return self._host(component, visit.urls, inner, trigger="dw-refresh")
 
     def placeholder(self, component: Component, urls: Urls) -> Html:

@@ -178,7 +178,9 @@ class Pages:
     def trouble(self, place: Place, error: HTTPException, *, request_id: str | None = None) -> Response:
         """A page that says what is wrong."""
         title, text = TROUBLES.get(error.status_code, TROUBLES[400])
-        context = {"title": title, "text": text, "request_id": request_id}
+        is_passing = error.status_code >= 500 and place.request.method == "GET"
+        again = place.page if is_passing else None
+        context = {"title": title, "text": text, "request_id": request_id, "again": again}
         page = self._render(place, "trouble", "", context)
         return answers.document(page, csp=self._csp, status=error.status_code)
 

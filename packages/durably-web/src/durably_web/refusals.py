@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from durably import ConflictError, Environment, JobNotFoundError, RunNotFoundError, ValidationError
+from durably import (
+    ConflictError,
+    Environment,
+    JobNotFoundError,
+    NotRunningError,
+    RunNotFoundError,
+    StoreError,
+    ValidationError,
+)
 from durably_web.policy import Answered
 from durably_web.wire import WORDS, dump
 
@@ -19,6 +27,9 @@ def refusal(error: Exception, environment: Environment) -> Response:
         return error.response
     if isinstance(error, HTTPException):
         return _error(error.detail, error.status_code, error.headers)
+    if isinstance(error, StoreError | NotRunningError):
+        logger.warning("the database cannot serve a request", exc_info=error)
+        return _error("The database cannot be reached", 503, {"Retry-After": "5"})
     known = _said(error)
     if known is not None:
         return _error(*known)

@@ -40,6 +40,7 @@ ACTIONS: Final[tuple[RunOperation, ...]] = ("cancel", "retry", "retrigger", "del
 THEMES: Final = frozenset({"light", "dark"})
 THEME_COOKIE: Final = "dw-theme"
 PORTION: Final = 1000
+SOON: Final = {"retry-after": "5"}
 YEAR: Final = 31_536_000
 
 
@@ -200,7 +201,7 @@ class Site:
             error = HTTPException(400)
         except (StoreError, NotRunningError):
             logger.warning("the database cannot serve %s", request.url.path, exc_info=True)
-            error = HTTPException(503)
+            error = HTTPException(503, headers=SOON)
         except Exception:
             request_id = self._durably.environment.new_id()
             logger.exception("request %s failed: %s %s", request_id, request.method, request.url.path)

@@ -219,6 +219,17 @@
   document.addEventListener("change", release);
   document.addEventListener("focusout", release);
 
+  /* Trouble of the server's leaves alone what is shown; it is said instead of it only where nothing is yet. What an
+     element fetches by itself is tried again. */
+  function isKept(element, status) {
+    const host = hostOf(element);
+    if (!host) return false;
+    if (status < 500) { delete host.dataset.dwTrouble; return false; }
+    host.dataset.dwTrouble = "";
+    if (element === host) setTimeout(() => { if (host.isConnected && "dwTrouble" in host.dataset) refresh(host); }, POLL);
+    return !host.querySelector(":scope > [data-dw-nothing]");
+  }
+
   function beforeSwap(element, target) {
     const log = target && target.matches && target.matches("[data-dw-after]") ? target : null;
     if (log) log.dwAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
@@ -226,11 +237,14 @@
   }
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx } = event.detail;
+    if (isKept(ctx.sourceElement, ctx.response.status)) { event.preventDefault(); return; }
     if (beforeSwap(ctx.sourceElement, ctx.target)) event.preventDefault();
   });
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { elt, target, xhr } = event.detail;
-    if (hostOf(elt) && is404or422(xhr.status)) { event.detail.shouldSwap = true; event.detail.isError = false; }
+    const isTold = xhr.status >= 500 && hostOf(elt) && !isKept(elt, xhr.status);
+    if (xhr.status < 500) isKept(elt, xhr.status);
+    if (hostOf(elt) && (is404or422(xhr.status) || isTold)) { event.detail.shouldSwap = true; event.detail.isError = false; }
     if (beforeSwap(elt, target)) event.detail.shouldSwap = false;
   });
 
