@@ -52,7 +52,7 @@ def at_most(words: str, measured: float, bound: float) -> Target:
 def readable(value: float, unit: Unit) -> str:
     """A figure with the digits that mean anything."""
     if unit == "bytes":
-        return f"{value / 1_000_000:.1f} MB"
+        return f"{value / 1_000_000:.1f} MB" if value >= 1_000_000 else f"{value / 1000:.0f} kB"
     if unit == "cpu":
         return f"{value * 100:.2f} % of a core"
     if unit == "/s":

@@ -27,6 +27,20 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def resident_memory() -> int:
+    """The bytes of memory that this process holds; 0 where that cannot be told."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    mark = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(mark.split()[1]) * 1024
+
+
+def usage() -> str:
+    """What this process has used so far, as JSON."""
+    return json.dumps({"cpu": time.process_time(), "peak": peak_memory(), "resident": resident_memory()})
+
+
 async def arrived() -> None:
     say("arrived")
     await asyncio.Event().wait()
@@ -44,7 +58,7 @@ async def serve(database: str, slots: int) -> None:
     async with durably:
         say("ready")
         while await asyncio.to_thread(sys.stdin.readline):
-            say(json.dumps({"cpu": time.process_time(), "peak": peak_memory()}))
+            say(usage())
         await durably.stop(drain=0)
 
 

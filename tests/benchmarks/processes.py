@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -23,10 +24,12 @@ class Usage:
     """Seconds."""
     peak: int
     """Bytes of memory, at most at a time."""
+    resident: int = 0
+    """Bytes of memory, now; where it can be told."""
 
 
 class Neighbour:
-    """A worker in a process of its own."""
+    """A process that says lines, and hears lines."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -37,7 +40,7 @@ class Neighbour:
         async with asyncio.timeout(PATIENCE):
             line = await self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the worker's process ended unexpectedly")
+            raise RuntimeError("the other process ended unexpectedly")
         return line.decode().strip()
 
     async def expect(self, word: str) -> None:
@@ -47,9 +50,14 @@ class Neighbour:
 
     async def usage(self) -> Usage:
         """What it has used so far."""
+        return Usage(**await self.ask("usage"))
+
+    async def ask(self, word: str) -> dict[str, Any]:
+        """Say a line; the figures of the one that it answers with."""
         assert self._process.stdin is not None
-        self._process.stdin.write(b"usage\n")
-        return Usage(**json.loads(await self.hear()))
+        self._process.stdin.write(f"{word}\n".encode())
+        answer: dict[str, Any] = json.loads(await self.hear())
+        return answer
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -59,14 +67,19 @@ class Neighbour:
 @asynccontextmanager
 async def neighbour(database: Path, *, slots: int = 10) -> AsyncGenerator[Neighbour]:
     """A worker on this database, ready; ended with the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.neighbour", str(database), str(slots),
-        cwd=ROOT, stdin=PIPE, stdout=PIPE,
-    )  # fmt: skip
-    worker = Neighbour(process)
-    try:
+    async with started("tests.benchmarks.neighbour", database, slots) as worker:
         await worker.expect("ready")
         yield worker
+
+
+@asynccontextmanager
+async def started(module: str, *arguments: object) -> AsyncGenerator[Neighbour]:
+    """A module in a process of its own; ended with the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *map(str, arguments), cwd=ROOT, stdin=PIPE, stdout=PIPE
+    )
+    try:
+        yield Neighbour(process)
     finally:
         if process.stdin is not None:
             process.stdin.close()
