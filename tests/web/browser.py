@@ -15,9 +15,10 @@ from hashlib import sha512
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests.web.node import node, npm, run
+from tests.web.patience import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 CACHE = REPOSITORY / ".cache"
@@ -87,6 +88,7 @@ async def browsing() -> AsyncGenerator[Browser]:
             args=ARGUMENTS,
             env={**os.environ, **chromium.environment},
         )
+        expect.set_options(timeout=PATIENCE * 1000)
         try:
             yield browser
         finally:

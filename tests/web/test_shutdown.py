@@ -14,6 +14,7 @@ import httpx2
 
 from durably import Durably
 from tests.web.jobs import import_pages
+from tests.web.patience import PATIENCE
 from tests.web.serving import listening
 
 APP = """
@@ -41,7 +42,7 @@ async def server(folder: Path) -> AsyncGenerator[tuple[str, asyncio.subprocess.P
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        async with asyncio.timeout(30), httpx2.AsyncClient() as client:
+        async with asyncio.timeout(PATIENCE), httpx2.AsyncClient() as client:
             while True:
                 try:
                     assert (await client.get(f"{url}/runs")).text == "[]"
@@ -59,7 +60,7 @@ async def test_a_server_that_is_told_to_stop_ends_its_streams_and_itself(tmp_pat
     async with (
         server(tmp_path) as (url, process),
         Durably(f"sqlite:///{tmp_path}/app.db", worker=False) as durably,
-        httpx2.AsyncClient(timeout=20) as client,
+        httpx2.AsyncClient(timeout=PATIENCE) as client,
     ):
         run = await durably.register(import_pages).trigger({"pages": 1})
         async with (

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from durably import Durably, RunFilter, StepContext
 from durably_web import AuthConfig, DurablyHandler, create_durably_handler, streams
 from tests.web.jobs import import_pages
+from tests.web.patience import PATIENCE
 from tests.web.serving import Told, listening, serving
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -56,7 +57,7 @@ async def url(handler: DurablyHandler[str]) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=20) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE) as client:
         yield client
 
 
@@ -77,7 +78,7 @@ def masked(lines: list[str], run_id: str) -> list[str]:
 
 async def quiet(condition: Callable[[], bool]) -> None:
     """Wait until it is so: servers hear of a client's going a little later."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -218,7 +219,7 @@ async def test_progress_is_throttled_and_its_last_told_before_the_end(durably: D
     handler = create_durably_handler(durably, auth=AUTH, sse_throttle_ms=59_000)
     async with (
         serving(handler) as url,
-        httpx2.AsyncClient(timeout=20) as client,
+        httpx2.AsyncClient(timeout=PATIENCE) as client,
         listening(client, f"{url}/subscribe?runId={run.id}") as ears,
     ):
         await durably.start()
@@ -437,7 +438,7 @@ async def test_a_list_never_tells_of_another_tenants_runs(durably: Durably) -> N
 
     handle = durably.register(import_pages)
     handler = create_durably_handler(durably, auth=AuthConfig(authenticate=by_header, scope_runs=own))
-    async with serving(handler) as url, httpx2.AsyncClient(timeout=20) as client:
+    async with serving(handler) as url, httpx2.AsyncClient(timeout=PATIENCE) as client:
         for query in ("", "?label.org=theirs", "?jobName=import-pages"):
             async with listening(client, f"{url}/runs/subscribe{query}", org="ours") as ears:
                 await ears.next()
@@ -469,7 +470,7 @@ async def test_a_client_that_goes_leaves_nothing_behind(
     # The first subscription makes the instance listen to its own events, for good.
     await anext(durably.subscribe(run.id))
     before = (tasks(), watches(durably), handlers(durably))
-    async with httpx2.AsyncClient(timeout=20) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE) as client:
         for path in (f"subscribe?runId={run.id}", "runs/subscribe"):
             for _ in range(3):
                 async with listening(client, f"{url}/{path}") as ears:
@@ -517,7 +518,7 @@ async def test_there_are_so_many_streams_and_no_more(
     handler: DurablyHandler[str], durably: Durably, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "MOST_STREAMS", 1)
-    async with httpx2.AsyncClient(timeout=20) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE) as client:
         async with listening(client, f"{url}/runs/subscribe") as ears:
             await ears.next()
             refused = await client.get(f"{url}/runs/subscribe")
@@ -533,7 +534,7 @@ async def test_a_closed_instance_ends_its_streams(tmp_path: Any, caplog: pytest.
     handler = create_durably_handler(durably, auth=AUTH)
     async with (
         serving(handler) as url,
-        httpx2.AsyncClient(timeout=20) as client,
+        httpx2.AsyncClient(timeout=PATIENCE) as client,
         listening(client, f"{url}/runs/subscribe") as ears,
     ):
         await ears.next()

@@ -18,6 +18,7 @@ from tests.web.browser import browsing
 from tests.web.pages.accessibility import violations
 from tests.web.pages.jobs import Import
 from tests.web.pages.test_safety import HOSTILE, hostile_run
+from tests.web.patience import PATIENCE
 from tests.web.serving import serving
 
 pytestmark = pytest.mark.timeout(180)
@@ -63,6 +64,10 @@ class Window:
             ),
         )
 
+    async def line(self) -> list[str]:
+        """What the page says of its connection."""
+        return await self.page.locator(".dw-conn").all_text_contents()
+
     async def settled(self) -> None:
         """Nothing went wrong."""
         reports: list[str] = await self.page.evaluate("window.reports || []")
@@ -83,8 +88,7 @@ async def looking(
     context = await browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts
     )
-    context.set_default_timeout(10_000)
-    expect.set_options(timeout=10_000)
+    context.set_default_timeout(PATIENCE * 1000)
     if scripts:
         await context.add_init_script(REPORTS)
     window = Window(await context.new_page(), allowed=allowed)
@@ -92,6 +96,9 @@ async def looking(
         yield window
         if scripts:
             await window.settled()
+    except AssertionError as error:
+        error.add_note(f"said in the page: {window.errors}; its line: {await window.line()}")
+        raise
     finally:
         await context.close()
 
@@ -106,8 +113,8 @@ async def world(durably: Durably) -> dict[str, Run]:
         "retried": await durably.jobs["flaky"].trigger(1),
     }
     await durably.start()
-    await durably.wait_for_run(runs["retried"].id, timeout=20)
-    async with asyncio.timeout(20):
+    await durably.wait_for_run(runs["retried"].id, timeout=PATIENCE)
+    async with asyncio.timeout(PATIENCE):
         while await durably.get_runs(status=("running", "pending")):
             await asyncio.sleep(0.01)
     await durably.stop()
@@ -330,7 +337,7 @@ async def test_every_page_works_without_scripts(browser: Browser, address: str, 
         await expect(page.locator("h1")).to_have_text("approve-order")
         run_page = page.url.partition("?")[0]
         run = (await durably.get_runs())[0]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await durably.get_runs())[0].status != "waiting":
                 await asyncio.sleep(0.01)
         await page.goto(run_page)
@@ -511,7 +518,7 @@ async def test_a_proxy_that_eats_the_stream_is_no_more_than_slow(
         await page.goto(f"{address}/runs/{run.id}")
         await expect(page.locator(".dw-conn")).to_have_text("Reconnecting")
         gate.touch()
-        await durably.wait_for_run(run.id, timeout=10)
+        await durably.wait_for_run(run.id, timeout=PATIENCE)
         await page.clock.fast_forward(11_000)
         await expect(page.locator("[data-dw-component=run_status]")).to_have_text("Completed")
         await expect(page.locator(".dw-log-text")).to_have_text(["line 0", "line 1", "line 2", "the end"])
@@ -533,7 +540,7 @@ async def test_a_page_catches_up_after_its_stream_was_cut(
         page = window.page
         page.on("request", lambda request: asked.append(request.url))
         await page.goto(f"{address}/runs/{run.id}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while sum("/-/live" in url for url in asked) < 4:
                 await asyncio.sleep(0.02)
         # Several streams came and went; nothing happened, and nothing was fetched but once.
@@ -562,7 +569,7 @@ async def test_a_run_that_ends_before_its_page_listens_is_shown_as_it_ended(
         await expect(page.locator("[data-dw-component=run_status]")).to_have_text("Pending")
         gate.touch()
         await durably.start()
-        await durably.wait_for_run(run.id, timeout=10)
+        await durably.wait_for_run(run.id, timeout=PATIENCE)
         ended.set()
         await expect(page.locator("[data-dw-component=run_status]")).to_have_text("Completed")
         await expect(page.locator(".dw-log-text")).to_have_text(["line 0", "line 1", "the end"])

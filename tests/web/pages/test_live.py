@@ -19,6 +19,7 @@ from durably_web import AuthConfig, DurablyWeb, doorbell, live
 from tests.web.pages.conftest import by_header
 from tests.web.pages.jobs import Import
 from tests.web.pages.test_safety import TENANTS
+from tests.web.patience import PATIENCE
 from tests.web.serving import serving
 
 
@@ -32,7 +33,7 @@ class Page:
 
     async def next(self) -> set[str]:
         """The names of the next message."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             async for line in self._lines:
                 name, _, value = line.partition(": ")
                 if name == "id":
@@ -265,7 +266,7 @@ def watching() -> set[str]:
 
 
 async def gone(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -318,7 +319,7 @@ async def test_a_thousand_changes_are_few_messages(server: httpx2.AsyncClient, d
         await durably.start()
         messages = 0
         heard: set[str] = set()
-        await durably.wait_for_run(run.id, timeout=20)
+        await durably.wait_for_run(run.id, timeout=PATIENCE)
         while not heard.issuperset(of_run(run.id, "status", "log")):
             heard |= await page.next()
             messages += 1
@@ -362,8 +363,8 @@ async def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(tmp_pa
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            async with asyncio.timeout(30):
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     try:
                         assert (await client.get("/runs")).status_code == 200

@@ -45,6 +45,7 @@ from durably_web.policy import Policy
 from durably_web.redaction import HIDDEN, Redaction
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.test_embedding import host
+from tests.web.patience import PATIENCE
 from tests.web.requests import request
 from tests.web.serving import listening, serving
 
@@ -187,7 +188,7 @@ async def test_no_stream_tells_what_is_hidden(durably: Durably, auth: AuthConfig
     async with (
         durably,
         serving(create_durably_handler(durably, auth=auth)) as url,
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENCE),
         httpx2.AsyncClient(base_url=url, headers={"user": "ada"}) as client,
         listening(client, "/runs/subscribe") as list_ears,
     ):

@@ -10,6 +10,7 @@ import pytest
 
 from durably import Durably, StepContext, job
 from tests.web.pages.jobs import Import
+from tests.web.patience import PATIENCE
 
 
 async def trigger(durably: Durably, job: str, input: object, **labels: str) -> str:
@@ -99,7 +100,7 @@ async def test_a_pending_run_says_why_it_is_not_running(client: httpx2.AsyncClie
 async def test_attempts_are_shown(client: httpx2.AsyncClient, durably: Durably) -> None:
     run_id = await trigger(durably, "flaky", 2)
     await durably.start()
-    await durably.wait_for_run(run_id, timeout=20)
+    await durably.wait_for_run(run_id, timeout=PATIENCE)
     steps = part(await show(client, run_id), "steps_waterfall")
 
     assert "attempt 3" in steps

@@ -18,6 +18,8 @@ from tests.web.pages.test_browser import looking
 from tests.web.pages.test_lines import HTMX, host
 from tests.web.serving import serving
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
