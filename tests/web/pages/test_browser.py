@@ -424,6 +424,7 @@ async def test_steps_that_are_alike_open_in_their_place_and_stay_open(
         await expect(fold).to_be_focused()
         await expect(fold).to_have_attribute("aria-expanded", "true")
         assert "unfold=sync-item-%23" in page.url
+        assert await violations(page) == ""
         await page.get_by_role("link", name="Later").click()
         await expect(rows).to_have_count(53)
         # What happens does not close it.
@@ -451,6 +452,7 @@ async def test_runs_are_narrowed_by_time_with_a_script_and_without(
             await page.get_by_role("button", name="Filter").click()
             await expect(page.get_by_text("No runs match")).to_be_visible()
             await expect(since).to_have_value("2999-01-01T00:00")
+            assert await violations(page) == ""
             await page.get_by_label("Created").select_option("last hour")
             if not scripts:
                 await page.get_by_role("button", name="Filter").click()
@@ -468,6 +470,7 @@ async def test_all_that_match_are_cancelled_with_a_script_and_without(
             await page.goto(f"{address}/runs?q=order")
             await page.get_by_role("button", name="Cancel all…").click()
             await expect(page.locator("h1")).to_have_text("Cancel 3 runs that match?")
+            assert await violations(page) == ""
             await page.get_by_role("button", name="Cancel runs").click()
             await expect(page.get_by_text("3 runs were cancelled.")).to_be_visible()
 

@@ -61,10 +61,12 @@ async def test_all_runs_are_listed_newest_first(client: httpx2.AsyncClient, dura
         ("q=valueerror", ["failed"]),
         ("q=import+amount", ["failed"]),
         ("q=%22import%22", []),
+        ("q=%22org%3Dacme%22", []),
         ("q=order+amount", []),
         ("q=amount&status=completed", []),
         ("q=amount&created=24h", ["failed"]),
         ("q=nobody", []),
+        ("label=org%3Dacme&label=env%3Dprod", ["pending"]),
         ("created=24h", ["cancelled", "pending", "waiting", "completed", "failed"]),
         ("created=24h&since=2999-01-01", ["cancelled", "pending", "waiting", "completed", "failed"]),
         ("created=&until=2000-01-01", ["cancelled", "pending", "waiting", "completed", "failed"]),
@@ -150,6 +152,9 @@ async def test_the_page_says_which_times_are_asked_for(client: httpx2.AsyncClien
     assert 'name="until" value="2026-11-23T00:00:30"' in page
     # Tabs and pages keep to them.
     assert "/durably/runs?status=failed&amp;since=2026-11-22T10%3A00%2B02%3A00&amp;until=2026" in page
+    page = (await client.get("/durably/runs?label=org%3Da&created=1h")).text
+    assert '<input type="hidden" name="label" value="org=a">' in page
+    assert 'href="/durably/runs?status=failed&amp;label=org%3Da&amp;created=1h"' in page
     page = (await client.get("/durably/runs?q=org:a&job=b&created=7d")).text
     assert 'href="/durably/runs?status=failed&amp;q=org%3Aa&amp;job=b&amp;created=7d"' in page
 

@@ -122,7 +122,7 @@ class Actions:
     def _on(self, visit: Visit, run: Run, form: Form) -> Response:
         """Back to the page of the form, or to the run's."""
         page = answers.back(form.get("next"), visit.urls.run(run.id))
-        return answers.go(_noticed(page, _what(run)))
+        return _told(visit, page, _what(run))
 
     async def bulk(self, visit: Visit) -> Response:
         """Retry or cancel the selected runs, those of them where that makes sense."""
@@ -151,7 +151,7 @@ class Actions:
                 fields=[("action", action), ("next", page), *(("run", one) for one in chosen)],
             )
         tally = await apply(visit, action, chosen)
-        return answers.go(_noticed(page, _counted(action, tally.done, tally.known)))
+        return _told(visit, page, _counted(action, tally.done, tally.known))
 
     async def _all_matching(self, visit: Visit, form: Form, action: BulkAction, page: str) -> Response:
         """Retry or cancel all runs that fit the question that the form asks."""
@@ -161,7 +161,7 @@ class Actions:
         most = min(form.number("most") or 0, MOST)
         if form.get("confirmed") == "yes" and most:
             tally = await matching.apply(most=most)
-            return answers.go(_noticed(page, _counted(action, tally.done, most)))
+            return _told(visit, page, _counted(action, tally.done, most))
         count, has_more = await matching.count()
         if not count:
             return answers.go(_noticed(page, "none-match"))
@@ -214,7 +214,7 @@ class Actions:
             case "delete":
                 await visit.caller.delete_run(run.id)
                 page = answers.back(form.get("next"), visit.urls.runs())
-                return answers.go(_noticed(page, "deleted"))
+                return _told(visit, page, "deleted")
             case _:
                 raise HTTPException(404, "There is no such action")
 
@@ -222,17 +222,24 @@ class Actions:
         """Back to the page the form was on, or its part of it where a script asked."""
         if not answers.is_htmx(visit.request):
             page = answers.back(form.get("next"), visit.urls.run(run_id))
-            return answers.go(_noticed(page, code))
+            return _told(visit, page, code)
         buttons = RunActions(run_id)
         shown = await buttons.show(visit, await visit.caller.run(run_id), code=code)
         inside = self._kit.fill(buttons, shown, visit)
         # Everything on the page fetches itself anew.
+        visit.recent.forget()
         return answers.fragment(inside, headers={"hx-trigger": "dw-resync"})
 
 
 def _what(run: Run) -> str:
     """The code of what a trigger did."""
     return run.disposition if run.disposition in {"idempotent", "coalesced"} else "triggered"
+
+
+def _told(visit: Visit, page: str, code: str) -> Response:
+    """On to a page that says what was done, and counts anew."""
+    visit.recent.forget()
+    return answers.go(_noticed(page, code))
 
 
 def _noticed(page: str, code: str) -> str:

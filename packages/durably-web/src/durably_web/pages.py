@@ -67,6 +67,7 @@ class Pages:
             "q": search.q,
             "job_name": search.job_name,
             "status": search.status,
+            "labels": search.labels,
             "since": search.since,
             "until": search.until,
         }

@@ -107,6 +107,10 @@ class Recent:
         self._clock = clock
         self._known: dict[Hashable, tuple[float, object]] = {}
 
+    def forget(self) -> None:
+        """Find everything anew: somebody has changed something, and looks at what became of it."""
+        self._known.clear()
+
     async def get(self, key: Hashable, find: Callable[[], Awaitable[T]]) -> T:
         """What is known under this key, or is found now."""
         now = self._clock()

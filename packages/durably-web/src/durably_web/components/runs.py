@@ -30,6 +30,7 @@ class RunListProps(TypedDict, total=False):
 
     job_name: str | None
     status: tuple[RunStatus, ...]
+    labels: Mapping[str, str] | None
     q: str
     since: str
     until: str
@@ -267,6 +268,8 @@ class FilterShown:
     since: str
     """As a field of HTML has an instant, in UTC."""
     until: str
+    labels: Mapping[str, str]
+    """Those that are asked for besides."""
     jobs: tuple[str, ...]
     has_bulk: bool
 
@@ -289,6 +292,7 @@ class RunsFilter(RunList):
             preset=self.since if PRESET.fullmatch(self.since) else "",
             since=_field("" if PRESET.fullmatch(self.since) else self.since, visit.now),
             until=_field(self.until, visit.now),
+            labels=self.labels or {},
             jobs=tuple(sorted(visit.durably.jobs)),
             has_bulk=self.bulk,
         )
