@@ -24,7 +24,7 @@ from durably_testing.interposition import trouble
 from durably_testing.loop import SimLoop
 from durably_testing.oracle import violations
 from durably_testing.processes import Process, current_process
-from durably_testing.realworld import guard_the_real_world
+from durably_testing.realworld import doors
 from durably_testing.witness import Witness, story
 
 T = TypeVar("T")
@@ -81,7 +81,6 @@ class World:
         horizon: float = HORIZON,
         is_deterministic: bool = True,
     ) -> None:
-        guard_the_real_world()
         self._jobs = tuple(jobs)
         self._resources = tuple(resources)
         self._random = Random(seed)
@@ -118,8 +117,14 @@ class World:
         # Collecting garbage meanwhile costs a third of the time; it is collected after the end.
         self._is_collecting = gc.isenabled()
         gc.disable()
-        self.client: Durably = self.do(self._connected())
+        doors.shut()
+        self.client: Durably
         """An instance without a worker, which no fault strikes."""
+        try:
+            self.client = self.do(self._connected())
+        except BaseException:
+            self.end()
+            raise
 
     @property
     def turns(self) -> int:
@@ -173,6 +178,7 @@ class World:
         for process in self._processes:
             process.kill()
         self.loop.end()
+        doors.open()
         if self._is_collecting:
             gc.enable()
         give_back(self.connection)
