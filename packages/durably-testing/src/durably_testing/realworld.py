@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from durably_testing.errors import RealWorldError
 from durably_testing.processes import current_process
@@ -52,8 +52,8 @@ class _Doorkeeper:
             for owner, name, what in _DOORS:
                 # Some systems lack some of them.
                 if hasattr(owner, name):
-                    own: dict[str, Any] = vars(owner)
-                    self._before.append((owner, name, own.get(name, _INHERITED)))
+                    found = cast("dict[str, object]", vars(owner)).get(name, _INHERITED)
+                    self._before.append((owner, name, found))
                     setattr(owner, name, _guarded(getattr(owner, name), what))
 
     def open(self) -> None:
