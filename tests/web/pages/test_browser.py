@@ -593,26 +593,6 @@ async def test_a_run_that_is_deleted_while_one_looks_says_so(
         await expect(page.get_by_text("it was deleted meanwhile").first).to_be_visible()
 
 
-async def test_trouble_with_the_database_leaves_what_is_shown_and_passes(
-    browser: Browser, address: str, durably: Durably
-) -> None:
-    run = await durably.jobs["approve-order"].trigger("A")
-    async with looking(browser, allowed="503|EventSource") as window:
-        page = window.page
-        await page.clock.install()
-        await page.goto(f"{address}/runs/{run.id}")
-        await expect(page.locator(".dw-conn")).to_have_text("Live")
-        status = page.locator("[data-dw-component=run_status]")
-        await durably.close()
-        await expect(page.locator("[data-dw-component=run_status][data-dw-trouble]")).to_have_text("Pending")
-        await expect(page.locator("body")).not_to_contain_text("The database cannot be reached")
-        await durably.migrate()
-        await durably.cancel(run.id)
-        await page.clock.fast_forward(11_000)
-        await expect(status).to_have_text("Cancelled")
-        await expect(page.locator("[data-dw-trouble]")).to_have_count(0)
-
-
 async def test_seven_tabs_at_once_are_no_trouble(browser: Browser, address: str, durably: Durably) -> None:
     run = await durably.jobs["approve-order"].trigger("A")
     async with looking(browser) as window:

@@ -1,6 +1,7 @@
 """Buttons that trigger what the application says, and nothing else."""
 
 import base64
+import hmac
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -116,9 +117,17 @@ def other_job(token: str) -> str:
     return f"{base64.urlsafe_b64encode(changed).decode()}.{signature}"
 
 
+def signed_for_something_else(token: str) -> str:
+    """With the key of the application, which signs other things, too."""
+    body = token.partition(".")[0]
+    text = base64.urlsafe_b64decode(body)
+    return f"{body}.{hmac.new(SECRET_KEY.encode(), text, 'sha256').hexdigest()}"
+
+
 TAMPERED: dict[str, Callable[[str], str]] = {
     "another input": other_input,
     "another job": other_job,
+    "another purpose": signed_for_something_else,
     "no signature": lambda token: token.partition(".")[0],
     "an empty signature": lambda token: token.partition(".")[0] + ".",
     "a wrong signature": lambda token: token[:-1] + ("0" if token[-1] != "0" else "1"),

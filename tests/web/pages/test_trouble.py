@@ -6,14 +6,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser, expect
 from starlette.requests import Request
 
 from durably import Durably, RealEnvironment
 from durably.spi import SqliteStore
-from durably_web import AuthConfig, DurablyWeb, create_durably_handler
+from durably_web import AuthConfig, DurablyWeb, allow_local, create_durably_handler
+from tests.web.browser import browsing
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.jobs import JOBS
+from tests.web.pages.test_browser import looking
 from tests.web.pages.test_embedding import host
+from tests.web.pages.test_lines import HTMX
+from tests.web.pages.test_lines import host as live_host
+from tests.web.serving import serving
 
 UNREACHABLE = "The database cannot be reached"
 
@@ -124,6 +130,65 @@ async def test_the_interface_says_so_too(durably: Durably) -> None:
             assert answer.headers["retry-after"] == "5"
         await durably.migrate()
         assert (await client.get("/runs")).status_code == 200
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("htmx", HTMX)
+async def test_an_open_page_keeps_what_it_shows_and_catches_up(
+    browser: Browser, durably: Durably, htmx: str
+) -> None:
+    web = DurablyWeb(durably, authenticate=allow_local, prefix="/durably")
+    run = await durably.jobs["approve-order"].trigger("A")
+    async with serving(live_host(web, htmx)) as url, looking(browser, allowed="503|EventSource") as window:
+        page = window.page
+        await page.clock.install()
+        await page.goto(f"{url}/runs/{run.id}")
+        status = page.locator("[data-dw-component=run_status]")
+        await expect(status).to_contain_text("Pending")
+        await expect(page.locator("[data-dw-component] .dw-skeleton")).to_have_count(0)
+        await durably.close()
+        await page.evaluate("durablyWeb.resync()")
+        await expect(page.locator("[data-dw-trouble]")).to_have_count(4)
+        await expect(status).to_contain_text("Pending")
+        await expect(page.locator("body")).not_to_contain_text(UNREACHABLE)
+
+        # Where nothing is yet it is said.
+        await page.reload()
+        await expect(page.get_by_text(UNREACHABLE)).to_have_count(4)
+        await page.evaluate("durablyWeb.resync()")
+        await page.clock.fast_forward(11_000)
+        await expect(page.get_by_text(UNREACHABLE)).to_have_count(4)
+        await durably.migrate()
+        await durably.cancel(run.id)
+        await page.clock.fast_forward(11_000)
+        await page.evaluate("durablyWeb.resync()")
+        await expect(status).to_contain_text("Cancelled")
+        await expect(page.locator("body")).not_to_contain_text(UNREACHABLE)
+        await expect(page.locator("[data-dw-trouble]")).to_have_count(0)
+
+
+async def test_a_part_that_met_trouble_is_tried_again_by_itself(browser: Browser, durably: Durably) -> None:
+    web = DurablyWeb(durably, authenticate=allow_local)
+    run = await durably.jobs["approve-order"].trigger("A")
+    async with serving(web) as url, looking(browser, allowed="503|EventSource|ERR_FAILED") as window:
+        page = window.page
+        await page.clock.install()
+        # Whatever tells of news is away: what was fetched in vain is fetched again all the same.
+        await page.route("**/-/live**", lambda route: route.abort())
+        await page.goto(f"{url}/runs/{run.id}")
+        status = page.locator("[data-dw-component=run_status]")
+        await durably.close()
+        await page.evaluate("durablyWeb.resync()")
+        await expect(page.locator("[data-dw-component=run_status][data-dw-trouble]")).to_have_text("Pending")
+        await durably.migrate()
+        await durably.cancel(run.id)
+        await page.clock.fast_forward(11_000)
+        await expect(status).to_have_text("Cancelled")
 
 
 # What a script gets is put into a part of a page

@@ -224,10 +224,19 @@
   function isKept(element, status) {
     const host = hostOf(element);
     if (!host) return false;
-    if (status < 500) { delete host.dataset.dwTrouble; return false; }
-    host.dataset.dwTrouble = "";
-    if (element === host) setTimeout(() => { if (host.isConnected && "dwTrouble" in host.dataset) refresh(host); }, POLL);
-    return !host.querySelector(":scope > [data-dw-nothing]");
+    const nothing = all(":scope > [data-dw-nothing]", host);
+    if (status < 500) delete host.dataset.dwTrouble;
+    else {
+      host.dataset.dwTrouble = "";
+      if (element === host && !host.dwRetry) host.dwRetry = setTimeout(() => {
+        host.dwRetry = 0;
+        if (host.isConnected && "dwTrouble" in host.dataset) refresh(host);
+      }, POLL);
+      if (!nothing.length) return true;
+    }
+    /* What comes to a log is added to it, and takes the place of nothing. */
+    if (host.matches("[data-dw-after]")) for (const one of nothing) one.remove();
+    return false;
   }
 
   function beforeSwap(element, target) {
@@ -242,9 +251,8 @@
   });
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { elt, target, xhr } = event.detail;
-    const isTold = xhr.status >= 500 && hostOf(elt) && !isKept(elt, xhr.status);
-    if (xhr.status < 500) isKept(elt, xhr.status);
-    if (hostOf(elt) && (is404or422(xhr.status) || isTold)) { event.detail.shouldSwap = true; event.detail.isError = false; }
+    const isTold = !isKept(elt, xhr.status) && (is404or422(xhr.status) || xhr.status >= 500);
+    if (hostOf(elt) && isTold) { event.detail.shouldSwap = true; event.detail.isError = false; }
     if (beforeSwap(elt, target)) event.detail.shouldSwap = false;
   });
 
