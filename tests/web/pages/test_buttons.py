@@ -11,15 +11,23 @@ from typing import Any
 import httpx2
 import pytest
 from jinja2 import DictLoader, Environment
+from playwright.async_api import expect
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from durably import ConfigurationError, Durably, ValidationError
-from durably_web import AuthConfig, DurablyWeb, TriggerRequest
+from durably_web import AuthConfig, DurablyWeb, TriggerRequest, allow_local
+from tests.web.browser import browsing
 from tests.web.pages.conftest import SECRET_KEY, asking, by_header
 from tests.web.pages.django_app import rendered
 from tests.web.pages.jobs import Import
+from tests.web.pages.test_browser import looking
 from tests.web.pages.test_embedding import fetches, host
+from tests.web.pages.test_lines import HTMX
 from tests.web.pages.test_safety import TENANTS
+from tests.web.serving import serving
 
 ORDER = {"filename": "order-17.csv"}
 
@@ -88,6 +96,31 @@ async def test_a_placeholder_fetches_the_same_button(durably: Durably) -> None:
         Import(filename="a.csv"),
         Import(filename="a.csv", rows=2),
     ]
+
+
+@pytest.mark.parametrize("htmx", HTMX)
+async def test_a_press_in_a_browser_triggers_and_shows_the_run(durably: Durably, htmx: str) -> None:
+    web = DurablyWeb(durably, authenticate=allow_local, prefix="/durably", secret_key=SECRET_KEY)
+    path = HTMX[htmx]
+
+    async def page(request: Request) -> str:
+        head = web.ui.assets(request, htmx="bundle" if path is None else "host")
+        theirs = "" if path is None else '<script src="/htmx.js"></script>'
+        lazy = web.ui.lazy.trigger_button("import-csv", ORDER, "Import it")
+        return f"<!doctype html><title>theirs</title>{theirs}{head}<body hx-target='#x'>{lazy}"
+
+    async def script(request: Request) -> Response:
+        return Response(b"" if path is None else path.read_bytes(), media_type="text/javascript")
+
+    app = Starlette(routes=[Route("/htmx.js", script), Mount("/", host(web, page))])
+    async with browsing() as browser, serving(app) as url, looking(browser) as window:
+        await window.page.goto(f"{url}/order")
+        button = window.page.get_by_role("button", name="Import it")
+        await button.click()
+        await expect(window.page.get_by_role("status")).to_contain_text("will be executed")
+        await expect(button).to_be_visible()
+    [run] = await durably.get_runs()
+    assert run.input == Import(filename="order-17.csv")
 
 
 async def test_a_button_pressed_twice_makes_one_run_if_it_has_a_key(

@@ -29,6 +29,7 @@ PayloadKind: TypeAlias = Literal["input", "output", "error", "traceback", "step"
 a step returned, a signal sent to it, or the cursor it has saved; the text of a progress; a line of the log
 and its fields; an idempotency key, a concurrency key, a signal's key."""
 
+REFUSALS = range(400, 500)
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 """Headers that proxies set: a peer on this machine may stand for anybody."""
 
@@ -130,3 +131,14 @@ async def settle(answer: T | Awaitable[T]) -> T:
     if isinstance(answer, Awaitable):
         return await cast("Awaitable[T]", answer)
     return answer
+
+
+async def asked(hook: Callable[..., object], *arguments: object) -> HTTPException | None:
+    """How a hook refuses; None if it does not."""
+    try:
+        answer = await settle(hook(*arguments))
+    except HTTPException as error:
+        if error.status_code in REFUSALS:
+            return error
+        raise
+    return HTTPException(403, "Forbidden") if answer is False else None

@@ -35,7 +35,7 @@ from durably import (
     WorkerInfo,
 )
 from durably_web.auditing import Audit, AuditEntry
-from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest, settle
+from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest, asked, settle
 from durably_web.redaction import Redaction
 
 Ctx = TypeVar("Ctx")
@@ -43,8 +43,6 @@ T = TypeVar("T")
 
 MOST_LISTED = 200
 """Runs that one answer lists at most."""
-
-REFUSALS = range(400, 500)
 
 
 class Answered(Exception):  # noqa: N818 - it is no error
@@ -335,7 +333,7 @@ class Caller(Generic[Ctx]):
 
     async def _refusal(self, run: Run, operation: RunOperation) -> HTTPException | None:
         hook = self._auth.on_run_access
-        return None if hook is None else await _asked(hook, self.ctx, run, operation)
+        return None if hook is None else await asked(hook, self.ctx, run, operation)
 
     async def _labels(self, request: TriggerRequest) -> Mapping[str, str]:
         hook = self._auth.trigger_labels
@@ -349,7 +347,7 @@ class Caller(Generic[Ctx]):
     async def _may_trigger(self, request: TriggerRequest) -> bool:
         """Refuse; or answer whether there are runs that they may not see."""
         hook = self._auth.on_trigger
-        refusal = None if hook is None else await _asked(hook, self.ctx, request)
+        refusal = None if hook is None else await asked(hook, self.ctx, request)
         if refusal is not None:
             raise refusal
         scope = await self.scoped(RunFilter())
@@ -379,17 +377,6 @@ class Caller(Generic[Ctx]):
         except HTTPException:
             return False
         return True
-
-
-async def _asked(hook: Callable[..., object], *arguments: object) -> HTTPException | None:
-    """How a hook refuses; None if it does not."""
-    try:
-        answer = await settle(hook(*arguments))
-    except HTTPException as error:
-        if error.status_code in REFUSALS:
-            return error
-        raise
-    return HTTPException(403, "Forbidden") if answer is False else None
 
 
 def _options(request: TriggerRequest) -> TriggerOptions:
