@@ -82,7 +82,7 @@ async def charge_card(step: StepContext, input: Payment) -> str:
 
 
 async def ask_bank(step: StepContext, payment: Payment) -> str:
-    """Stands for a service. It is told `step.idempotency_key`: the same at every attempt, so it charges once."""
+    """Stands for a service. A real one is given `step.idempotency_key`, the same each time, and charges once."""
     await asyncio.sleep(0.3)
     if payment.bank == "refuses":
         raise Fatal("the card has expired")  # asking again is pointless
