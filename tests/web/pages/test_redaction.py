@@ -453,6 +453,14 @@ async def test_nothing_is_found_by_an_error_of_which_something_may_be_hidden(
             await who.search("", by="id", asked=everything, limit=10)
 
 
+async def test_the_list_says_that_errors_are_not_searched(durably: Durably, runs: dict[str, str]) -> None:
+    for auth, is_said in ((OPEN, False), (HIDING, True)):
+        async with asking(DurablyWeb(durably, auth=auth)) as client:
+            page = (await client.get("/runs", params={"q": "nothing has this"})).text
+            assert ("Errors are not searched" in page) == is_said
+    assert runs
+
+
 def test_nothing_reads_runs_past_the_one_place_that_hides() -> None:
     """Whoever reads a run, a step or a line for a view does so as a `Caller`."""
     readers = {"get_run", "get_runs", "get_steps", "get_logs", "get_last_logs", "get_changes", "get_links",

@@ -159,6 +159,13 @@ async def test_the_page_says_which_times_are_asked_for(client: httpx2.AsyncClien
     assert 'href="/durably/runs?status=failed&amp;q=org%3Aa&amp;job=b&amp;created=7d"' in page
 
 
+async def test_a_search_is_not_made_again_at_every_change(client: httpx2.AsyncClient) -> None:
+    for query, bell in (("", "dw-runs"), ("?q=org:acme", "dw-runs"), ("?q=timeout", "dw-stats")):
+        page = (await client.get(f"/durably/runs{query}")).text
+        table = page.partition('data-dw-component="runs_table"')[2]
+        assert f'data-dw-bells="{bell}"' in table[:400]
+
+
 async def test_a_label_with_spaces_finds_its_runs(client: httpx2.AsyncClient, durably: Durably) -> None:
     run = await durably.jobs["approve-order"].trigger("A-17", labels={"customer": "Ada Lovelace"})
     page = (await client.get("/durably/runs")).text

@@ -102,6 +102,11 @@ class Search:
         return " · ".join(words)
 
     @property
+    def has_words(self) -> bool:
+        """Whether something is searched for that is no label."""
+        return any(_label(word) is None for word in WORD.findall(self.q))
+
+    @property
     def id(self) -> str | None:
         """What may be the id of a run."""
         word = self.q
@@ -116,11 +121,11 @@ class Search:
         filter = self._bounds(now)
         texts: list[str] = []
         for word in WORD.findall(self.q):
-            label = LABEL.fullmatch(word.replace('"', ""))
-            if word.startswith('"') or label is None or (label[2] == ":" and not label[3]):
+            label = _label(word)
+            if label is None:
                 texts.append(word)
             else:
-                filter = filter.and_labels({label[1]: label[3]})
+                filter = filter.and_labels(dict([label]))
         text: list[str] = []
         for word in texts:
             named = [name for name in jobs if word.lower() in name.lower()]
@@ -159,6 +164,14 @@ def instant(text: str, now: datetime) -> datetime | None:
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _label(word: str) -> tuple[str, str] | None:
+    """The label that a word means; none in quotes, and none where an error has a colon at its end."""
+    found = LABEL.fullmatch(word.replace('"', ""))
+    if word.startswith('"') or found is None or (found[2] == ":" and not found[3]):
+        return None
+    return found[1], found[3]
 
 
 def _position(text: str) -> int | None:

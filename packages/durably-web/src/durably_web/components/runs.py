@@ -96,6 +96,8 @@ class RunsShown:
     by: SearchBy = "error"
     looked_at: int = 0
     """How many runs were searched for it."""
+    is_hidden: bool = False
+    """Whether errors are not searched, because they may not be for this visitor."""
     cursor: str | None = None
     """Where the search goes on."""
 
@@ -167,6 +169,7 @@ class RunsTable(RunList):
             text=wanted.text,
             by=wanted.by,
             looked_at=found.looked_at,
+            is_hidden=wanted.by == "error" and not visit.caller.redaction.is_none,
             cursor=found.cursor,
         )
 
@@ -199,7 +202,10 @@ class RunsTable(RunList):
 
     @override
     def bells(self) -> Sequence[str]:
-        return ("dw-runs",) if self._is_first else ()
+        if not self._is_first:
+            return ()
+        # What may be a search through many runs is not made again at every change.
+        return ("dw-stats",) if self.search.has_words else ("dw-runs",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
