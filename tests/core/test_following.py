@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from durably import (
     Durably,
     JobHandle,
     NotRunningError,
+    RealEnvironment,
     RunNotFoundError,
     RunSnapshot,
     RunUpdate,
@@ -18,6 +21,7 @@ from durably import (
     StoreBusyError,
     ValidationError,
 )
+from durably.following import PACE
 from durably.stores.watching import Tail
 from tests.core.talking import Talk, collect, finished, heard, rises, said, states, talking
 
@@ -379,3 +383,42 @@ async def test_what_happens_while_a_subscriber_looks_wakes_it(
 
     monkeypatch.setattr(store, "follow", cancelled_behind_its_back)
     assert states(await collect(subscription)) == ["cancelled"]
+
+
+class Metronome(RealEnvironment):
+    """A clock that moves on by so much at each look at it; notes the sleeps."""
+
+    def __init__(self, step: float) -> None:
+        self.sleeps: list[float] = []
+        self._step = step
+        self._looks = 0
+
+    @override
+    def monotonic(self) -> float:
+        self._looks += 1
+        return self._looks * self._step
+
+    @override
+    async def sleep(self, seconds: float, /) -> None:
+        self.sleeps.append(seconds)
+        await super().sleep(seconds)
+
+
+@pytest.mark.parametrize(("step", "gathers"), [(1.0, False), (0.0, True)])
+async def test_news_gathers_behind_other_news_and_is_told_at_once_after_a_quiet_time(
+    tmp_path: Path, step: float, gathers: bool
+) -> None:
+    environment = Metronome(step)
+    async with Durably(tmp_path / "app.db", worker=False, environment=environment) as durably:
+        run = await durably.register(talking).trigger(Talk())
+        updates = durably.subscribe(run.id)
+        await anext(updates)
+        told = asyncio.create_task(anext(updates))
+        # It has looked, found nothing, and waits.
+        watches = durably._waiters._watches  # pyright: ignore[reportPrivateUsage]
+        while not any(watch.seen for watch in watches[run.id]):
+            await asyncio.sleep(0)
+        await durably.cancel(run.id)
+        async with asyncio.timeout(30):
+            await told
+        assert (PACE in environment.sleeps) == gathers

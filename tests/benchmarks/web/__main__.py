@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from rich.console import Console
 
+from durably_web.live import LIFE
 from tests.benchmarks import figures
 from tests.benchmarks.__main__ import WIDTH, load
 from tests.benchmarks.figures import Figure
@@ -32,7 +33,7 @@ class Scale:
     samples: int = 15
     commits: int = 40
     pages: int = 500
-    seconds: float = 60.0
+    seconds: float = LIFE
     """For which the open pages are looked at: the life of a stream, so that each begins again once."""
 
 

@@ -1,4 +1,4 @@
-"""A database as a year of use leaves it: many jobs, tenants, failures, a backlog, and two very long runs."""
+"""A database as a year of use leaves it: many jobs, tenants, failures, a backlog, and three very long runs."""
 
 import json
 import sqlite3
@@ -68,7 +68,8 @@ SELECT run_seq, sequence + 1, 'info', name, started_at, 'loaded ' || name, '{"ro
 INSERT_LONG_STEPS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count)
 INSERT INTO durably_steps (run_seq, name, status, position, attempt, sequence, started_at, completed_at, result)
-SELECT :seq, 'sync-item-' || n, 'completed', n, 1, n, :start + n * 0.01, :start + n * 0.01 + 0.008, '{"rows": 100}'
+SELECT :seq, CASE WHEN :alike THEN 'sync-item-' || n
+    ELSE 'load-' || char(97 + n / 676, 97 + n / 26 % 26, 97 + n % 26) END, 'completed', n, 1, n, :start + n * 0.01, :start + n * 0.01 + 0.008, '{"rows": 100}'
 FROM number
 """
 INSERT_LONG_LOG = """
@@ -97,7 +98,7 @@ def run_id(seq: int) -> str:
 
 
 def long_run(runs: int) -> int:
-    """The position of the run with many steps; the next one has the long log."""
+    """The position of the run with many steps alike; the next one has the long log, the third many other steps."""
     return round(runs * (1 - BACKLOG)) - 10
 
 
@@ -149,18 +150,20 @@ async def fill(path: Path, runs: int) -> None:
 
 
 def _prolong(connection: sqlite3.Connection, runs: int) -> None:
-    of_steps = long_run(runs)
-    of_log = of_steps + 1
+    alike = long_run(runs)
+    of_log, unlike = alike + 1, alike + 2
     for table in ("durably_steps", "durably_logs"):
-        connection.execute(f"DELETE FROM {table} WHERE run_seq IN (?, ?)", (of_steps, of_log))
+        connection.execute(f"DELETE FROM {table} WHERE run_seq BETWEEN ? AND ?", (alike, unlike))
     start = NOW - 3600.0
-    connection.execute(INSERT_LONG_STEPS, {"seq": of_steps, "count": LONG_STEPS, "start": start})
+    for seq in (alike, unlike):
+        values = {"seq": seq, "count": LONG_STEPS, "start": start, "alike": seq == alike}
+        connection.execute(INSERT_LONG_STEPS, values)
     connection.execute(INSERT_LONG_LOG, {"seq": of_log, "count": LONG_LOG, "start": start, "after": 0})
     connection.execute(
         "UPDATE durably_runs SET status = 'completed', error = NULL, output = '1', started_at = :start, "
-        "completed_at = :end, updated_at = :end, steps_completed = CASE seq WHEN :steps THEN :count ELSE 0 END "
-        "WHERE seq IN (:steps, :steps + 1)",
-        {"start": start, "end": start + 120.0, "steps": of_steps, "count": LONG_STEPS},
+        "completed_at = :end, updated_at = :end, steps_completed = CASE seq WHEN :log THEN 0 ELSE :count END "
+        "WHERE seq BETWEEN :log - 1 AND :log + 1",
+        {"start": start, "end": start + 120.0, "log": of_log, "count": LONG_STEPS},
     )
 
 
