@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from durably_web.live import LIFE
 from tests.benchmarks.figures import Figure, at_most
 from tests.benchmarks.processes import started
 from tests.benchmarks.web import filling
@@ -18,7 +19,7 @@ TARGET = 0.03
 
 
 class OpenPage:
-    """A page in a browser, as far as it listens: when its stream ends it comes again, from where it was."""
+    """A page in a browser, as far as it listens: when its stream has ended it comes again, from where it was."""
 
     def __init__(self, address: str, topics: str) -> None:
         self._host, self._port = urlsplit(address).hostname, urlsplit(address).port
@@ -84,12 +85,13 @@ async def idle(database: Path, runs: int, pages: int, seconds: float) -> list[Fi
         listening = await _open([page for pair in zip(*opened, strict=True) for page in pair])
         await asyncio.sleep(SETTLING)
         begun, told = [await process.usage() for process in processes], _told(opened[0])
-        await asyncio.sleep(seconds)
+        again = await _renew(
+            listening, [page for pair in zip(*opened, strict=True) for page in pair], seconds
+        )
         ended = [await process.usage() for process in processes]
         await _close([*first, *listening])
     shares = [(late.cpu - early.cpu) / seconds for early, late in zip(begun, ended, strict=True)]
     sizes = [(late.resident - early.resident) / pages for early, late in zip(empty, ended, strict=True)]
-    again = sum(page.streams for page in opened[0]) - pages
     floor = "bare streams"
     return [
         Figure(
@@ -98,7 +100,7 @@ async def idle(database: Path, runs: int, pages: int, seconds: float) -> list[Fi
             unit="cpu",
             ratios={floor: shares[0] / shares[1]},
             target=at_most("3 % of a core", shares[0], TARGET),
-            note=f"{seconds:.0f} s, in which {again} streams ended and began again, "
+            note=f"{seconds:.0f} s, in which {again // 2} streams ended and began again, "
             f"and {_told(opened[0]) - told} messages named something",
         ),
         Figure(name=f"… {floor} alone", value=shares[1], unit="cpu"),
@@ -117,6 +119,21 @@ async def _open(pages: Sequence[OpenPage]) -> list[asyncio.Task[None]]:
         listening.append(asyncio.create_task(page.listen()))
         await asyncio.sleep(OPENED_WITHIN / len(pages))
     return listening
+
+
+async def _renew(listening: list[asyncio.Task[None]], pages: Sequence[OpenPage], seconds: float) -> int:
+    """Have streams end and begin again for so long, as many as would of pages opened at any time; answers how many."""
+    pause = LIFE / len(pages)
+    end = asyncio.get_running_loop().time() + seconds
+    number = 0
+    while asyncio.get_running_loop().time() + pause < end:
+        await asyncio.sleep(pause)
+        place = number % len(pages)
+        await _close([listening[place]])
+        listening[place] = asyncio.create_task(pages[place].listen())
+        number += 1
+    await asyncio.sleep(max(0.0, end - asyncio.get_running_loop().time()))
+    return number
 
 
 async def _close(tasks: Sequence[asyncio.Task[None]]) -> None:
