@@ -135,12 +135,18 @@ async def test_all_that_match_are_cancelled(client: httpx2.AsyncClient, durably:
     assert {run.id for run in runs} < set(await statuses(durably))
 
 
-async def test_a_search_for_a_text_matches_in_bulk_too(client: httpx2.AsyncClient, durably: Durably) -> None:
+@pytest.mark.parametrize("page", [2, 3, 200])
+async def test_a_search_for_a_text_matches_in_bulk_too(
+    client: httpx2.AsyncClient, durably: Durably, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(bulk, "PAGE", page)
     runs = await failures(durably, 3)
     flaky = await durably.jobs["flaky"].trigger(9)
     await durably.cancel(flaky.id)
     words, yes = question(await asked(client, "/durably/runs?q=negative", "retry"))
     assert words == "Retry 3 runs that match?"
+    # Where the search goes on further back, its beginning is not what is on the page.
+    assert not FORM.findall((await client.get("/durably/runs?q=negative&cursor=99")).text)
     await client.post(URL, data=yes)
     now = await statuses(durably)
     assert ({now[run.id] for run in runs}, now[flaky.id]) == ({"pending"}, "cancelled")

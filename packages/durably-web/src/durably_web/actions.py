@@ -25,6 +25,7 @@ from durably_web.sent import Form, Sent
 from durably_web.urls import with_query
 from durably_web.visits import Visit
 
+FAR: Final = "Of these, the ones that the list's search looks at, which are the newest. "
 WHICH: Final[Mapping[BulkAction, str]] = {
     "retry": "Failed and cancelled runs",
     "cancel": "Runs that have not ended",
@@ -169,11 +170,12 @@ class Actions:
         which = (
             f"the newest {count:,} of the runs" if has_more else "1 run" if count == 1 else f"{count:,} runs"
         )
+        those = ": ".join(filter(None, [WHICH[action], asked.words(visit.now)]))
         return self._pages.question(
             visit,
             question=f"{word} {which} that match?",
-            detail=f"{': '.join(filter(None, [WHICH[action], asked.words(visit.now)]))}. What has changed by then "
-            f"is left alone, and so is what comes new. At most {MOST:,} at once.",
+            detail=f"{those}. {FAR if matching.wanted.text else ''}What has changed by then is left alone, "
+            f"and so is what comes new. At most {MOST:,} at once.",
             word=word if action == "retry" else "Cancel runs",
             action=visit.urls.bulk(),
             back=page,

@@ -185,7 +185,8 @@ class RunsTable(RunList):
 
     @property
     def _bulk_actions(self) -> tuple[BulkAction, ...]:
-        if not self.bulk:
+        # Further back in a search stands what a search from the beginning may not reach.
+        if not self.bulk or self.cursor is not None:
             return ()
         return tuple(
             action for action in SOURCES if not self.status or set(self.status) & set(SOURCES[action])
