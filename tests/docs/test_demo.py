@@ -48,17 +48,18 @@ def listen(process: subprocess.Popen[str], until: str) -> None:
 
 
 def test_a_run_is_killed_in_the_middle_resumed_and_proven(tmp_path: Path) -> None:
-    # It may take 15 s; a neighbour's load may spoil one try.
-    for _ in range(2):
+    def show() -> tuple[str, float]:
         begun = time.monotonic()
         demo = start("--kill-after", "5", temporary=tmp_path)
         text = said(demo)
-        took = time.monotonic() - begun
         assert demo.returncode == 0, text
-        if took < 15:
-            break
-    else:
-        pytest.fail(f"it took {took:.1f} s")
+        return text, time.monotonic() - begun
+
+    text, took = show()
+    if took >= 15:
+        # A neighbour's load may spoil one try.
+        text, took = show()
+    assert took < 15
     first, second = re.findall(r"worker (\d) enters: process (\d+)", text)
     assert first[1] != second[1]
     assert f"Process {first[1]} killed with SIGKILL, batch-" in text
