@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
+import pytest
+
 from durably_testing.profile import ProfileName, current_profile
 
 T = TypeVar("T")
+
+NIGHT = 8 * 3600
+"""Seconds that a night has for one test."""
 
 
 def profile() -> ProfileName:
@@ -21,3 +26,8 @@ def volume(*, quick: int, ci: int, nightly: int | None = None) -> int:
 def sample(cases: Iterable[T], *, quick: int) -> list[T]:
     """All cases; under the quick profile one of every `quick` of them, the first among them."""
     return list(cases)[:: volume(quick=quick, ci=1, nightly=1)]
+
+
+def limit(seconds: int) -> pytest.MarkDecorator:
+    """So many seconds by day for a test that grows with the profile; a whole night by night."""
+    return pytest.mark.timeout(volume(quick=seconds, ci=seconds, nightly=NIGHT))

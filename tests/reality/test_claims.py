@@ -4,18 +4,16 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from durably_testing.evidence import Evidence, contradictions
 from durably_testing.mortals import Brief
 from durably_testing.warden import WardenProcess
 from tests.reality.apps import patient, tiny
-from tests.volume import volume
+from tests.volume import NIGHT, limit, volume
 
 PROCESSES = 8
 
 
-@pytest.mark.timeout(600)
+@limit(600)
 async def test_eight_processes_share_out_thousands_of_runs(tmp_path: Path) -> None:
     count = volume(quick=400, ci=10_000, nightly=30_000)
     url = f"sqlite:///{tmp_path}/app.db"
@@ -27,7 +25,7 @@ async def test_eight_processes_share_out_thousands_of_runs(tmp_path: Path) -> No
     try:
         for first in range(0, count, 100):
             await handle.batch_trigger(range(first, first + 100))
-        async with asyncio.timeout(500):
+        async with asyncio.timeout(volume(quick=500, ci=500, nightly=NIGHT)):
             while await durably.count_runs(status=["pending", "running"], cap=1):
                 await asyncio.sleep(0.02)
         runs = await handle.get_runs(limit=count)

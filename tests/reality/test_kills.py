@@ -4,11 +4,9 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from durably_testing.killing import KillLoop
 from tests.reality.apps import app, basket, order, rounds
-from tests.volume import volume
+from tests.volume import limit, volume
 
 PARTS = sum(range(3)) + sum(range(1, 5))
 
@@ -51,7 +49,7 @@ def check(loop: KillLoop, expected: dict[str, object]) -> None:
     assert orders <= loop.effects["charge"] <= orders + struck.total()
 
 
-@pytest.mark.timeout(900)
+@limit(900)
 async def test_nothing_is_lost_and_nothing_saved_is_done_again_by_workers_that_are_killed(
     tmp_path: Path,
 ) -> None:
@@ -61,14 +59,14 @@ async def test_nothing_is_lost_and_nothing_saved_is_done_again_by_workers_that_a
     assert len(loop.kills) == volume(quick=10, ci=100)
 
 
-@pytest.mark.timeout(900)
+@limit(900)
 async def test_of_several_workers_each_may_be_killed(tmp_path: Path) -> None:
     async with KillLoop(app, tmp_path, kills=volume(quick=5, ci=60), workers=3, seed=1) as loop:
         expected = await keep_busy(loop)
     check(loop, expected)
 
 
-@pytest.mark.timeout(900)
+@limit(900)
 async def test_a_worker_that_was_paused_beyond_its_lease_does_nothing_twice(tmp_path: Path) -> None:
     pauses = volume(quick=2, ci=20)
     async with KillLoop(app, tmp_path, kills=pauses // 3, pauses=pauses, pause=1.5, seed=2) as loop:

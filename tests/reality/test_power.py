@@ -33,7 +33,7 @@ from durably import (
 from durably.stores.sqlite import upkeep
 from tests.reality.disk import Disk, Entry, Synced, Written, recorded
 from tests.reality.power import Image, images
-from tests.volume import volume
+from tests.volume import limit, volume
 
 NAME = "app.db"
 LEASE = 0.5
@@ -264,7 +264,7 @@ def cut(entries: Sequence[Entry], count: int, folder: Path) -> Iterator[tuple[Im
         shutil.rmtree(place)
 
 
-@pytest.mark.timeout(900)
+@limit(900)
 @pytest.mark.usefixtures("often_written_back")
 @pytest.mark.parametrize("has_shared_memory", [True, False], ids=["wal", "rollback-journal"])
 async def test_nothing_acknowledged_is_lost_in_a_power_cut(
@@ -281,7 +281,7 @@ async def test_nothing_acknowledged_is_lost_in_a_power_cut(
             await heal(image, folder)
 
 
-@pytest.mark.timeout(300)
+@limit(300)
 @pytest.mark.usefixtures("often_written_back")
 async def test_with_durability_process_a_power_cut_takes_acknowledged_work_but_never_the_database(
     tmp_path: Path, quick_folder: Path

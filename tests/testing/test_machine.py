@@ -18,7 +18,7 @@ from durably.stores.sqlite.transitions import UNHAPPY, send_back
 from durably_testing import DurableMachine, EffectLedger, PromiseBroken
 from tests.testing.sample_jobs import Order, never_ends, order, pays_between_steps, waits
 from tests.testing.sample_jobs import bank as payments
-from tests.volume import sample
+from tests.volume import limit, sample
 
 # ------------------------------------------------------------ machines that hold
 
@@ -121,8 +121,8 @@ class Orders(DurableMachine):
             assert run.output.paid == run.input.amount
 
 
-TestEverything = Everything.TestCase
-TestOrders = Orders.TestCase
+TestEverything = limit(300)(Everything.TestCase)
+TestOrders = limit(300)(Orders.TestCase)
 
 
 def test_each_run_is_checked_at_the_end() -> None:

@@ -1,15 +1,14 @@
 """Several faults at once, at random, on every reference job; hypothesis shrinks what is not survived."""
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from durably_testing import Plan, crash_plans, simulate
 from tests.testing.scenarios import SCENARIOS, Scenario
-from tests.volume import volume
+from tests.volume import limit, volume
 
 
-@pytest.mark.timeout(900)
+@limit(900)
 @settings(
     max_examples=volume(quick=100, ci=5000, nightly=200_000),
     deadline=None,

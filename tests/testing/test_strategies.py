@@ -55,7 +55,7 @@ from durably_testing import (
     simulate,
 )
 from tests.testing.sample_jobs import Order, order
-from tests.volume import volume
+from tests.volume import limit, volume
 
 FEW = settings(max_examples=volume(quick=15, ci=300), database=None, deadline=None)
 
@@ -267,6 +267,7 @@ def _name(type_: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(type_))
 
 
+@limit(60)
 @pytest.mark.parametrize("type_", TYPES, ids=_name)
 def test_what_is_drawn_fits_the_type_and_survives_being_stored(type_: Any) -> None:
     codec = codec_for(type_)
@@ -363,6 +364,7 @@ def test_a_model_that_is_given_in_place_of_a_job_may_be_that_of_any_job() -> Non
     holds()
 
 
+@limit(60)
 @FEW
 @given(crash_plans(max_faults=2, kinds=("pause", "hang")))
 def test_plans_have_few_faults_of_the_kinds_that_are_wanted(plan: tuple[Fault, ...]) -> None:
