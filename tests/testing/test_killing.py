@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,10 @@ from durably import Durably
 from durably_testing.errors import NothingTestedError, PromiseBroken
 from durably_testing.evidence import Evidence, KillMoment, Line, What, contradictions, effects, note_effect
 from durably_testing.killing import KillLoop
+from durably_testing.mortals import Brief, Fate
 from durably_testing.oracle import invariant_triggers, violations
 from durably_testing.removals import losses, remember_removals
-from durably_testing.warden import KillLoopError
+from durably_testing.warden import KillLoopError, WardenProcess
 from tests.testing import killed_apps, threaded_app
 from tests.testing.killed_apps import letter
 from tests.volume import volume
@@ -194,6 +195,25 @@ async def test_a_worker_that_ends_by_itself_ends_the_block(tmp_path: Path) -> No
     with pytest.raises(KillLoopError, match="worker 2 ended by itself, with 3"):
         await wait_for_ever()
     await asyncio.sleep(0)
+
+
+async def test_a_worker_that_is_told_to_pause_while_it_does_pauses_once(tmp_path: Path) -> None:
+    url, evidence = f"sqlite:///{tmp_path}/app.db", tmp_path / "evidence.jsonl"
+    async with AsyncExitStack() as stack:
+        durably = killed_apps.app(url)
+        stack.push_async_callback(durably.close)
+        await durably.migrate()
+        handle = durably.register(letter)
+        run = await handle.trigger(1)
+        warden = await WardenProcess.begin(Brief.of(killed_apps.app, url, evidence, warm=True))
+        stack.push_async_callback(warden.close)
+        worker = await warden.start(Fate(deed="pause", moment="run begins", count=1))
+        await worker.ends()
+        warden.tell("pause", worker)
+        warden.tell("wake", worker)
+        assert (await durably.wait_for_run(run.id, timeout=30)).status == "completed"
+        warden.tell("end", worker)
+        assert await worker.gone == 0
 
 
 async def test_what_the_block_raises_is_what_is_raised(tmp_path: Path) -> None:

@@ -122,8 +122,9 @@ class Facts(TypedDict, total=False):
 class Scribe:
     """Writes down what its worker does, and strikes when its fate says so."""
 
-    def __init__(self, evidence: Evidence, worker: int, fate: Fate | None) -> None:
+    def __init__(self, evidence: Evidence, worker: int, fate: Fate | None, pause: Callable[[], None]) -> None:
         self._evidence = evidence
+        self._pause = pause
         self._worker = worker
         self._fate = fate
         self._left = 0 if fate is None else fate.count
@@ -164,19 +165,30 @@ class Scribe:
         if self._fate.deed == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif threading.get_ident() == self._thread:
-            pause()
+            self._pause()
         else:
             # Between two turns of the loop: a pause must not part the look at a lease from what is
             # begun under it, which nothing can mend.
             over = threading.Event()
-            self._loop.call_soon_threadsafe(pause)
+            self._loop.call_soon_threadsafe(self._pause)
             self._loop.call_soon_threadsafe(over.set)
             over.wait()
 
 
-def pause() -> None:
-    """Stand still until somebody sends SIGCONT."""
-    os.kill(os.getpid(), signal.SIGSTOP)
+class Pause:
+    """Standing still until somebody sends SIGCONT: once, whoever asks for it.
+
+    A worker may be told to pause just when it does so by itself, and hears of it when it goes on.
+    """
+
+    def __init__(self) -> None:
+        self._has_been = False
+
+    def __call__(self) -> None:
+        """Stand still, unless that has been."""
+        if not self._has_been:
+            self._has_been = True
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 async def work(
@@ -188,9 +200,10 @@ async def work(
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, over.set)
+    pause = Pause()
     loop.add_signal_handler(signal.SIGUSR1, pause)
     durably = app(brief.database)
-    Scribe(Evidence(Path(brief.evidence)), number, fate).watch(durably)
+    Scribe(Evidence(Path(brief.evidence)), number, fate, pause).watch(durably)
 
     async def perish_alone() -> None:
         while os.getppid() == warden:

@@ -121,18 +121,23 @@ class WardenProcess:
         self._commands.write((" ".join(map(str, words)) + "\n").encode())
 
     async def _listen(self, told: StreamReader) -> None:
-        async for line in told:
-            word, number, *rest = line.decode().split()
-            mortal = self._mortals[int(number)]
-            match word:
-                case "started":
-                    mortal.started.set_result(int(rest[0]))
-                case "ready":
-                    mortal.ready.set_result(None)
-                case "paused":
-                    mortal.paused.set_result(None)
-                case _:
-                    mortal.gone.set_result(int(rest[0]))
-        for mortal in self._mortals.values():
-            for future in (mortal.started, mortal.ready, mortal.paused, mortal.gone):
-                future.cancel()
+        try:
+            async for line in told:
+                self._hear(*line.decode().split())
+        finally:
+            # Nothing more will be heard, of anybody.
+            for mortal in self._mortals.values():
+                for future in (mortal.started, mortal.ready, mortal.paused, mortal.gone):
+                    future.cancel()
+
+    def _hear(self, word: str, number: str, *rest: str) -> None:
+        mortal = self._mortals[int(number)]
+        match word:
+            case "started":
+                mortal.started.set_result(int(rest[0]))
+            case "ready":
+                mortal.ready.set_result(None)
+            case "paused":
+                mortal.paused.set_result(None)
+            case _:
+                mortal.gone.set_result(int(rest[0]))
