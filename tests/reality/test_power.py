@@ -18,7 +18,6 @@ import pytest
 from durably import (
     Durability,
     Durably,
-    DurablyError,
     JobDefinition,
     JobHandle,
     Run,
@@ -305,6 +304,6 @@ async def test_the_disk_would_show_what_an_engine_loses_that_does_not_sync(
     for image, folder in cut(unsynced, 20, quick_folder):
         try:
             broken += bool(await after(image, folder))
-        except (AssertionError, DurablyError, sqlite3.Error):
+        except Exception:  # noqa: BLE001 - what is read from torn pages can be anything, as text that is no JSON
             broken += 1
     assert broken > 10
