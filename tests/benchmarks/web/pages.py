@@ -56,6 +56,16 @@ def lists(runs: int) -> list[Kind]:
             [f"/runs?q={COMMON}&job={LAST_JOB}", f"/runs?q={RARE}&job={LAST_JOB}&status=cancelled"],
         ),
         Kind("by a part of jobs' names", ["/runs?q=mail", "/runs?q=e"]),
+        Kind(
+            "by the time of creation",
+            ["/runs?created=24h", "/runs?created=7d&status=failed", f"/runs?created=7d&q={COMMON}"],
+        ),
+        Kind(
+            "with a part of an id", [f"/runs?q={filling.run_id(runs - 1000)[-12:-2]}", "/runs?q=0123abcdef"]
+        ),
+        Kind(
+            "with a text in the error", ["/runs?q=negative", "/runs?q=%22row+77%22", "/runs?q=%22no+such%22"]
+        ),
         Kind("page 2", [f"/runs?before={runs - ROWS + 1}"]),
         Kind("a page from the middle", [f"/runs?before={middle}", f"/runs?after={middle}"]),
         Kind(
