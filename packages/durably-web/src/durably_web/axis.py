@@ -62,8 +62,8 @@ class Axis:
         self._instants.append(first + self.length)
         self._places.append(100.0)
         drawn = sorted(idle, key=lambda gap: gap[0] - gap[1])[:MOST_DRAWN]
-        self.folds = tuple(self._fold(start, stop) for start, stop in sorted(drawn))
-        self.idle = _words([stop - start for start, stop in idle])
+        self.folds: tuple[Fold, ...] = tuple(self._fold(start, stop) for start, stop in sorted(drawn))
+        self.idle: str = _words([stop - start for start, stop in idle])
 
     def place(self, instant: float) -> float:
         """Where an instant stands."""
