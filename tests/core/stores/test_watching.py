@@ -42,6 +42,10 @@ def at(clock: HandClock) -> datetime:
     return datetime.fromtimestamp(clock.wall, UTC)
 
 
+def stamp(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
 async def test_a_look_sees_the_run_and_its_tail_as_of_one_moment(
     another: OpenAnother, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +77,7 @@ async def test_a_run_without_any_worker_says_so(stage: Stage) -> None:
     stage.clock.advance(LEASE)
     answer = await why(stage)
     assert answer == NoWorkerAlive(last_heard_at=heard)
-    assert str(answer) == f"no worker is alive; the last was heard from at {heard.isoformat(sep=' ')}"
+    assert str(answer) == f"no worker is alive; the last was heard from at {stamp(heard)}"
 
 
 async def test_a_run_of_an_unknown_job_names_what_is_known(stage: Stage) -> None:
@@ -113,8 +117,7 @@ async def test_a_running_run_names_its_worker_its_step_and_its_leases_end(stage:
     assert (answer.worker_id, answer.until, answer.steps) == ("w1", until, ("parse",))
     assert answer.worker is not None
     assert str(answer) == (
-        "running on worker w1 (process 1 on here), in step 'parse'; its lease lasts until "
-        f"{until.isoformat(sep=' ')}"
+        f"running on worker w1 (process 1 on here), in step 'parse'; its lease lasts until {stamp(until)}"
     )
 
 
@@ -135,14 +138,14 @@ async def test_a_scheduled_run_tells_its_instant_whether_or_not_it_has_a_key(sta
     await stage.trigger("it", concurrency_key="k", key_scope="job", delay=1000)
     answer = await why(stage)
     assert answer == ScheduledFor(instant=instant)
-    assert str(answer) == f"scheduled for {instant.isoformat(sep=' ')}"
+    assert str(answer) == f"scheduled for {stamp(instant)}"
 
 
 async def test_a_run_behind_a_key_names_the_holder_and_its_place(stage: Stage) -> None:
     def keyed(position: int, status: str, since: datetime) -> str:
         return (
             f"behind concurrency key 'k', held by run holder ({status}) since "
-            f"{since.isoformat(sep=' ')}; place {position} in the queue"
+            f"{stamp(since)}; place {position} in the queue"
         )
 
     await stage.introduce("w1")
@@ -213,7 +216,7 @@ async def test_a_run_that_has_ended_tells_how(stage: Stage) -> None:
     now = at(stage.clock)
     answer = await why(stage)
     assert answer == Ended(status="failed", ended_at=now, error=BROKEN.error)
-    assert str(answer) == f"failed at {now.isoformat(sep=' ')}: ValueError: no"
+    assert str(answer) == f"failed at {stamp(now)}: ValueError: no"
 
 
 async def test_the_entries_of_a_tail_are_what_lists_show(stage: Stage) -> None:
