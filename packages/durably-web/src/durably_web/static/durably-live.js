@@ -468,7 +468,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
+    if (event.target.closest("input, select, textarea, dialog[open], [contenteditable]")) return;
     const target = document.querySelector(`[data-dw-key="${CSS.escape(event.key)}"]`);
     const runs = document.querySelector("a[data-dw-key=r]");
     if (!target && event.key === "/" && runs) {
