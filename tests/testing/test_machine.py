@@ -16,6 +16,7 @@ from durably import Retry, Run, StepContext, StepFailed, job
 from durably.spi import Enqueued, NewRun, SqliteStore, Transition
 from durably.stores.sqlite.transitions import UNHAPPY, send_back
 from durably_testing import DurableMachine, EffectLedger, PromiseBroken
+from durably_testing.profile import Profile, use_profile
 from tests.testing.sample_jobs import Order, never_ends, order, pays_between_steps, waits
 from tests.testing.sample_jobs import bank as payments
 from tests.volume import limit, sample
@@ -123,6 +124,18 @@ class Orders(DurableMachine):
 
 TestEverything = limit(300)(Everything.TestCase)
 TestOrders = limit(300)(Orders.TestCase)
+
+
+def test_a_night_has_no_more_examples_than_memory_bears() -> None:
+    before = use_profile(Profile(name="nightly", examples=20_000))
+    try:
+
+        class Nightly(DurableMachine):
+            jobs = [order]
+
+    finally:
+        use_profile(before)
+    assert Nightly.TestCase.settings.max_examples == 2_000
 
 
 def test_each_run_is_checked_at_the_end() -> None:

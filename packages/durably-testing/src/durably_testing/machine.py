@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 STEPS = 40
 """Rules in one example."""
+MOST_EXAMPLES = 2_000
+"""Hypothesis remembers each until the test ends, in a quarter of a megabyte."""
 MOST_WORKERS = 4
 MOST_SIGNALS = 1000
 """Signals that the end of an example sends, before it gives up on a job that waits for ever more."""
@@ -156,7 +158,7 @@ class DurableMachine(RuleBasedStateMachine):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.TestCase.settings = settings(
-            max_examples=current_profile().examples,
+            max_examples=min(current_profile().examples, MOST_EXAMPLES),
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=[
