@@ -141,7 +141,9 @@ async def test_close_lets_waiters_go(url: str) -> None:
     await durably.init()
     handle = durably.register(define_job(name="nothing", input=Empty, run=nothing))
     waiting = asyncio.create_task(handle.trigger_and_wait(Empty()))
-    await asyncio.sleep(0.05)
+    watches = durably._waiters._watches  # pyright: ignore[reportPrivateUsage]
+    while not any(watch.seen for several in watches.values() for watch in several):
+        await asyncio.sleep(0.001)
     await durably.close()
     async with asyncio.timeout(5):
         with pytest.raises(NotRunningError, match="was closed"):
