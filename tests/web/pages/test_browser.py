@@ -593,6 +593,36 @@ async def test_a_run_that_is_deleted_while_one_looks_says_so(
         await expect(page.get_by_text("it was deleted meanwhile").first).to_be_visible()
 
 
+async def test_no_part_goes_on_showing_how_a_run_ended_that_is_gone(
+    browser: Browser, address: str, durably: Durably
+) -> None:
+    run = await durably.jobs["approve-order"].trigger("A")
+    is_answered, is_gone = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        """The status is read before the run is deleted, and comes after it; all else is asked for after it."""
+        if "/run_status" in route.request.url and not is_answered.is_set():
+            answer = await route.fetch()
+            is_answered.set()
+            await is_gone.wait()
+            await route.fulfill(response=answer)
+        else:
+            await is_gone.wait()
+            await route.continue_()
+
+    async with looking(browser, allowed="404") as window:
+        page = window.page
+        await page.goto(f"{address}/runs/{run.id}")
+        await expect(page.locator(".dw-conn")).to_have_text("Live")
+        await page.route(re.compile("/-/(?!live)"), hold)
+        await durably.cancel(run.id)
+        await is_answered.wait()
+        await durably.delete_run(run.id)
+        is_gone.set()
+        await expect(page.locator("[data-dw-component=run_status]")).to_contain_text("deleted meanwhile")
+        await expect(page.locator("[data-dw-status=cancelled]")).to_have_count(0)
+
+
 async def test_seven_tabs_at_once_are_no_trouble(browser: Browser, address: str, durably: Durably) -> None:
     run = await durably.jobs["approve-order"].trigger("A")
     async with looking(browser) as window:

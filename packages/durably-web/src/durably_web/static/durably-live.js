@@ -239,6 +239,16 @@
     return false;
   }
 
+  /* A run that is gone is gone from all its parts: one that came just before still shows how it had ended. */
+  const gone = new Set();
+  function spread(element, status) {
+    const host = hostOf(element);
+    const run = host && host.dataset.dwRun;
+    if (status !== 404 || !run || gone.has(run)) return;
+    gone.add(run);
+    for (const other of all(`[data-dw-run="${CSS.escape(run)}"]`)) if (other !== host) refresh(other);
+  }
+
   function beforeSwap(element, target) {
     const log = target && target.matches && target.matches("[data-dw-after]") ? target : null;
     if (log) log.dwAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
@@ -246,11 +256,13 @@
   }
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx } = event.detail;
+    spread(ctx.sourceElement, ctx.response.status);
     if (isKept(ctx.sourceElement, ctx.response.status)) { event.preventDefault(); return; }
     if (beforeSwap(ctx.sourceElement, ctx.target)) event.preventDefault();
   });
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { elt, target, xhr } = event.detail;
+    spread(elt, xhr.status);
     const isTold = !isKept(elt, xhr.status) && (is404or422(xhr.status) || xhr.status >= 500);
     if (hostOf(elt) && isTold) { event.detail.shouldSwap = true; event.detail.isError = false; }
     if (beforeSwap(elt, target)) event.detail.shouldSwap = false;
