@@ -121,6 +121,32 @@ async def test_an_instance_lives_again_after_stop(durably: Durably) -> None:
     assert len(await durably.get_runs(status="completed")) == 3
 
 
+def test_an_instance_lives_again_in_another_event_loop(url: str) -> None:
+    """As in a test for each of which a web application is started anew, around one instance of the module."""
+    durably = Durably(url, polling_interval=60)
+
+    @durably.job
+    async def doubled(step: StepContext, number: int) -> int:
+        step.log.info("begun")
+        await step.sleep("a moment", 0.01)
+        return await step.run("double", lambda: 2 * number)
+
+    async def live(number: int) -> object:
+        # Two open it at once, and one has to wait for the other.
+        await asyncio.gather(durably.init(), durably.init())
+        try:
+            first = await doubled.trigger_and_wait(number, timeout=20)
+            # By now the worker waits for the bell.
+            run = await doubled.trigger(first.output)
+            lines = [update async for update in durably.subscribe(run.id)]
+            assert len(lines) > 3
+            return (await durably.wait_for_run(run.id, timeout=20)).output
+        finally:
+            await durably.close()
+
+    assert [asyncio.run(live(number)) for number in range(3)] == [0, 4, 8]
+
+
 async def test_migrating_again_and_at_once_changes_nothing(another: Callable[..., Durably]) -> None:
     instances = [another(worker=False) for _ in range(4)]
     await asyncio.gather(*(instance.migrate() for instance in instances))

@@ -49,7 +49,8 @@ class Plugin(Protocol):
 class Durably(EventSource, RunVerbs, Watchable):
     """Jobs, their runs, and the worker that executes them, on one database.
 
-    Belongs to one event loop. Use it as a context manager, or call `init` and `close`:
+    Belongs to one event loop until it is closed; it may be opened again, also in another one. Use it as a
+    context manager, or call `init` and `close`:
 
         async with Durably("sqlite:///app.db") as durably: ...
 

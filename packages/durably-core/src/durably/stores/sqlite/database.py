@@ -92,6 +92,9 @@ class Database:
             for end in list(self._ends):
                 await asyncio.shield(asyncio.wrap_future(end))
         self._ends.clear()
+        if not self._opening.locked():
+            # One that somebody had to wait for belongs to their event loop; the next one may be another.
+            self._opening = asyncio.Lock()
 
     def write(
         self, work: Callable[[Session], T], *, probe: Callable[[Session], T | None] | None = None
