@@ -13,6 +13,7 @@ from durably.errors import RunTimeoutError, StoreError
 from durably.events import (
     RunCompleted,
     RunContinued,
+    RunEvent,
     RunReattempted,
     RunReleased,
     RunStarted,
@@ -148,7 +149,8 @@ class Executor:
             if await self._finish(execution, Failed(error=failure)):
                 self._engine.tell_failed(execution.run, failure)
         elif await self._finish(execution, Reattempt(error=failure, attempt=attempt, delay=delay)):
-            self._engine.bus.publish(RunReattempted(**about, attempt=attempt, error=failure, delay=delay))
+            event = RunReattempted(**about, attempt=attempt, error=failure, delay=delay)
+            self._tell_passage(execution, event)
 
     def _delay(
         self, execution: Execution, job: AnyJob, error: BaseException
@@ -171,7 +173,7 @@ class Executor:
         """End the link, so that the job begins anew with its next input."""
         run = execution.run
         if await self._finish(execution, Continued(input_json=execution.next_input, link=run.link)):
-            self._engine.bus.publish(RunContinued(**subject(run), link=run.link + 1))
+            self._tell_passage(execution, RunContinued(**subject(run), link=run.link + 1))
 
     async def _finish(self, execution: Execution, outcome: Outcome) -> bool:
         """Write the outcome; answers whether it stands."""
@@ -212,7 +214,7 @@ class Executor:
         if answer == "applied":
             execution.publish_page(page)
             names = tuple(wait.step.name for wait in waits)
-            self._engine.bus.publish(RunWaiting(**subject(execution.run), steps=names))
+            self._tell_passage(execution, RunWaiting(**subject(execution.run), steps=names))
         elif answer == "cancelled":
             await self._let_go(execution)
         else:
@@ -235,12 +237,7 @@ class Executor:
                 lambda: self._engine.store.hold([execution.lease], seconds=LONGEST_HOLD),
             )
         elif await self._let_go(execution):
-            run = execution.run
-            self._engine.bus.publish(
-                RunReleased(
-                    **subject(run),
-                )
-            )
+            self._tell_passage(execution, RunReleased(**subject(execution.run)))
 
     async def _let_go(self, execution: Execution) -> bool:
         return await self._quietly(execution, lambda: self._engine.store.release([execution.lease]))
@@ -254,6 +251,15 @@ class Executor:
             # The lease will run out instead.
             return False
         return True
+
+    def _tell_passage(self, execution: Execution, event: RunEvent) -> None:
+        """Tell that this execution is over and the run is not.
+
+        Where the store's answer came so late that this worker has claimed the run anew, what happened since
+        was told before: then it is not told any more.
+        """
+        if execution.interruption != "lost":
+            self._engine.bus.publish(event)
 
     def _publish_start(self, execution: Execution) -> None:
         run = execution.run

@@ -162,10 +162,13 @@ class Tenure:
     # Telling
 
     def publish_page(self, page: Page) -> None:
-        """Tell of notes that are committed now."""
+        """Tell of notes that are committed now; not after the events of whoever has claimed the run since."""
         self._engine.bus.written(self.run.id)
+        entries = self.journal.written(page)
+        if self.interruption == "lost":
+            return
         about = subject(self.run)
-        for entry in self.journal.written(page):
+        for entry in entries:
             if isinstance(entry, Progress):
                 self._engine.bus.publish(RunProgressed(**about, progress=entry))
             else:
