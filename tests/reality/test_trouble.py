@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ from durably import (
     Run,
     StepContext,
     StoreBusyError,
+    StoreError,
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
@@ -80,12 +81,18 @@ class Scene:
 
     async def pragma(self, text: str) -> None:
         """Set it on the connection that writes, on its own thread."""
+        is_set = False
 
         def act(session: Session) -> bool:
+            nonlocal is_set
             session.connection.execute(f"PRAGMA {text}")
+            is_set = True
             return True
 
-        await self._store.database.write(lambda _: True, probe=act)
+        # Within a transaction it could not be set: not where somebody else's writes are of the same batch.
+        while not is_set:
+            with suppress(StoreError):
+                await self._store.database.write(lambda _: True, probe=act)
 
     async def _work(self, step: StepContext, input: int) -> list[str]:
         async def body(number: int) -> str:
