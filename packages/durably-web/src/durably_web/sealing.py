@@ -3,23 +3,23 @@
 A seal hides nothing. It says that the application wrote this, and not whoever sends it.
 """
 
-import hmac
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, cast
 
+from itsdangerous import BadData, URLSafeSerializer
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from durably import ConfigurationError, Durably
 
 SHORTEST_KEY: Final = 32
-MOST_BYTES: Final = 4_000
-"""Of a sealed text: it is a part of URLs."""
+LONGEST: Final = 5_400
+"""Characters of a sealed text: it is a part of URLs."""
 ANYTHING: Final = TypeAdapter[object](object)
-PURPOSE: Final = b"durably_web.trigger_button\0"
+PURPOSE: Final = "durably_web.trigger_button"
 """What else is signed with the same key is no seal of ours."""
 
 
@@ -49,7 +49,8 @@ class Seal:
                 f"secret_key must have at least {SHORTEST_KEY} characters that nobody can guess, the same ones in "
                 "every process; make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
             )
-        self._key = None if key is None else key.encode()
+        how = {"key_derivation": "hmac", "digest_method": sha256}
+        self._signed = None if key is None else URLSafeSerializer(key, salt=PURPOSE, signer_kwargs=how)
 
     def seal(self, durably: Durably, job: str, input: object, idempotency_key: str | None) -> str:
         """The text that only we could have written.
@@ -58,7 +59,7 @@ class Seal:
             ConfigurationError: There is no key, no such job, or the input is too large.
             ValidationError: The input does not fit the job.
         """
-        if self._key is None:
+        if self._signed is None:
             raise ConfigurationError(
                 "trigger_button needs DurablyWeb(…, secret_key=…), the same in every process: what it triggers is "
                 "signed with it, so that nobody can change it"
@@ -68,13 +69,13 @@ class Seal:
             raise ConfigurationError(f"there is no job {job!r}; there are: {', '.join(sorted(durably.jobs))}")
         value: object = ANYTHING.dump_python(input, mode="json", by_alias=True)
         handle.input_codec.validate_json(json.dumps(value), what=f"the input of job {job!r}")
-        text = json.dumps([job, value, idempotency_key], ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) > MOST_BYTES:
+        token = str(self._signed.dumps([job, value, idempotency_key]))
+        if len(token) > LONGEST:
             raise ConfigurationError(
-                f"what a trigger_button triggers takes {len(text)} bytes, and may take {MOST_BYTES}: it is a part of "
-                "URLs; pass a reference to what is large"
+                f"what a trigger_button triggers takes {len(token)} characters, and may take {LONGEST}: it is a part "
+                "of URLs; pass a reference to what is large"
             )
-        return f"{urlsafe_b64encode(text).decode()}.{_signed(self._key, text)}"
+        return token
 
     def open(self, token: str) -> Sealed:
         """What was sealed.
@@ -82,21 +83,13 @@ class Seal:
         Raises:
             HTTPException: 403, it was not us.
         """
-        body, _, signature = token.partition(".")
-        try:
-            text = urlsafe_b64decode(body.encode("ascii"))
-            is_ours = self._key is not None and hmac.compare_digest(
-                _signed(self._key, text).encode(), signature.encode("ascii")
-            )
-        except ValueError:
-            is_ours, text = False, b""
-        if not is_ours:
+        content: object = None
+        if self._signed is not None:
+            with suppress(BadData):
+                content = self._signed.loads(token)
+        if content is None:
             raise HTTPException(
                 403, "This button is not of this application, or of an older one: reload the page"
             )
-        job, value, key = cast("tuple[str, Any, str | None]", json.loads(text))
+        job, value, key = cast("tuple[str, Any, str | None]", content)
         return Sealed(job=job, input=value, idempotency_key=key)
-
-
-def _signed(key: bytes, text: bytes) -> str:
-    return hmac.new(key, PURPOSE + text, sha256).hexdigest()
