@@ -80,15 +80,21 @@ def test_a_worker_that_slept_for_days_is_on_the_list_of_workers_again() -> None:
 
 
 def test_a_suspension_whose_answer_comes_after_the_runs_end_is_not_told_any_more() -> None:
-    calm = simulate(hopeless, Plan(), workers=1)
+    @job
+    async def talks(step: StepContext, input: Plan) -> None:
+        # Committed with the suspension, and told when that is answered.
+        step.log.info("tired")
+        await step.sleep("nap", 2)
+
+    calm = simulate(talks, Plan(), workers=1)
     at = next(word.number for word in calm.words if word.about.startswith("the suspension"))
     answered_late = [Fault(at, "hang", "after", PAUSE)]
-    overtaken = simulate(hopeless, Plan(), workers=1, faults=answered_late)
+    overtaken = simulate(talks, Plan(), workers=1, faults=answered_late)
     end = next(word.number for word in overtaken.words if word.about.startswith("the end of the run"))
 
     # The worker sleeps between the commit of the run's end and its event: then both answers come at once.
-    run = simulate(hopeless, Plan(), workers=1, faults=[*answered_late, Fault(end, "pause", "after", PAUSE)])
+    run = simulate(talks, Plan(), workers=1, faults=[*answered_late, Fault(end, "pause", "after", PAUSE)])
 
     run.verify()
     assert len(run.struck) == 2
-    assert run.status == "failed"
+    assert run.status == "completed"

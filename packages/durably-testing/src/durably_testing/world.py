@@ -175,12 +175,14 @@ class World:
 
     def end(self) -> None:
         """Let everybody die, and close what is left."""
-        for process in self._processes:
-            process.kill()
-        self.loop.end()
-        doors.open()
-        if self._is_collecting:
-            gc.enable()
+        try:
+            for process in self._processes:
+                process.kill()
+            self.loop.end()
+        finally:
+            doors.open()
+            if self._is_collecting:
+                gc.enable()
         give_back(self.connection)
 
     async def _rest(self, meanwhile: Callable[[], Awaitable[object]] | None) -> None:

@@ -72,7 +72,7 @@ class Seal:
         token = str(self._signed.dumps([job, value, idempotency_key]))
         if len(token) > LONGEST:
             raise ConfigurationError(
-                f"what a trigger_button triggers takes {len(token)} characters, and may take {LONGEST}: it is a part "
+                f"what a trigger_button triggers takes {len(token):,} characters, and may take {LONGEST:,}: it is a part "
                 "of URLs; pass a reference to what is large"
             )
         return token

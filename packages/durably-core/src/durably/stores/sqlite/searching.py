@@ -5,7 +5,6 @@ search is bounded: it looks at so many of the newest runs, and can be taken up w
 """
 
 from collections.abc import Mapping
-from typing import cast
 
 from durably.filters import RunFilter
 from durably.models import RunsFound, SearchBy
@@ -56,7 +55,7 @@ def _by_id(
         top = (session.one(SQL["greatest_id"], {"end": span.end})[0] or "") + BEYOND
     statement, values = compose_ids(filter, text=text, top=top, among=among, limit=limit, span=span)
     found = session.rows(statement, values)
-    seen, last = _extent(session, IDS, {"top": top, "among": among})
+    seen, last = _extent(session, IDS, "id", {"top": top, "among": among})
     places = [row["seq"] for row in found]
     return _found(session, places, seen, found[-1]["id"] if len(found) == limit else last)
 
@@ -67,17 +66,16 @@ def _by_error(
     statement, values = compose_errors(filter, text=text, among=among, limit=limit, span=span)
     places = [row["seq"] for row in session.rows(statement, values)]
     newest, values = compose_newest(filter, among=among, span=span)
-    seen, last = _extent(session, newest, values)
+    seen, last = _extent(session, newest, "seq", values)
     return _found(session, places, seen, places[-1] if len(places) == limit else last)
 
 
-def _extent(session: Session, chosen: str, values: Mapping[str, Value]) -> tuple[int, str | int | None]:
+def _extent(
+    session: Session, chosen: str, place: str, values: Mapping[str, Value]
+) -> tuple[int, str | int | None]:
     """How many runs were to be searched, and the last of them if there may be more."""
-    among = cast("int", values["among"])
-    last = session.row(f"SELECT * FROM ({chosen}) LIMIT 1 OFFSET {among - 1}", values)
-    if last is not None:
-        return among, last[0]
-    return session.one(f"SELECT count(*) FROM ({chosen})", values)[0], None
+    seen, last = session.one(f"SELECT count(*), min({place}) FROM ({chosen})", values)
+    return seen, last if seen == values["among"] else None
 
 
 def _found(session: Session, places: list[int], seen: int, last: str | int | None) -> RunsFound:
