@@ -23,7 +23,8 @@ from durably import (
 )
 from durably_web.auditing import AuditEntry
 from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
-from durably_web.policy import Answered, Caller, Policy
+from durably_web.caller import Caller
+from durably_web.policy import Answered, Policy
 from tests.core.unchecked import unchecked
 from tests.web.requests import request
 

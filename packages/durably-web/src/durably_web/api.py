@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from durably import ConfigurationError, Durably, RunFilter, RunStatus
 from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig, TriggerRequest
+from durably_web.caller import MOST_LISTED, Caller
 from durably_web.guard import Guard, read_body
 from durably_web.mounting import relocate
-from durably_web.policy import MOST_LISTED, Caller, Policy
+from durably_web.policy import Policy
 from durably_web.refusals import refusal
 from durably_web.streams import Streams
 from durably_web.wire import STATUSES, Wire, client_run, client_step, dump

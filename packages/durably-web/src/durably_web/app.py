@@ -18,7 +18,7 @@ from durably_web.embedding import InTemplates, Ui, find_mount
 from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, HasHtml, Kit
 from durably_web.mounting import check_prefix
-from durably_web.policy import Caller, Policy
+from durably_web.policy import Policy
 from durably_web.sealing import Seal
 from durably_web.site import Site, SiteOptions
 from durably_web.templating import Templates
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from starlette.templating import Jinja2Templates
+
+    from durably_web.caller import Caller
 
 Ctx = TypeVar("Ctx")
 In = TypeVar("In")

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from durably import RunFilter
+from durably_web.caller import Caller
 from durably_web.doorbell import OF_RUN, RUNS, STATS_EVERY, Hub, Listener, names_of
-from durably_web.policy import Caller
 
 LIFE: Final = 300.0
 """Seconds after which a stream ends and the page goes on with another one."""

@@ -44,8 +44,8 @@ from durably import (
     RunVanished,
     StepSnapshot,
 )
+from durably_web.caller import Caller
 from durably_web.pacing import Message, Throttle
-from durably_web.policy import Caller
 from durably_web.redaction import Redaction
 from durably_web.steps import StepNews
 from durably_web.telling import RunsTeller, RunTeller

@@ -20,8 +20,8 @@ from durably import (
     RunStatus,
     Step,
 )
+from durably_web.caller import Caller
 from durably_web.components.panels import current_run
-from durably_web.policy import Caller
 
 In = TypeVar("In", covariant=True, default=object)
 Out = TypeVar("Out", covariant=True, default=object)

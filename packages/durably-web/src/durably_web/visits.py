@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from durably import Count, Durably, Run, RunFilter, RunStatus, Statistics, Step
 from durably_web.auth import RunOperation
-from durably_web.policy import Caller
+from durably_web.caller import Caller
 from durably_web.sealing import Seal
 from durably_web.urls import Urls, with_query
 

@@ -8,11 +8,11 @@ from markupsafe import Markup
 from typing_extensions import override
 
 from durably import Run, RunFilter
+from durably_web.caller import Caller
 from durably_web.components.base import Component, RunComponent, Topic
 from durably_web.components.logs import LogTail
 from durably_web.components.run import RunActions, RunFailure, RunPayload, RunProgress, RunStatusBadge
 from durably_web.components.triggering import TriggerForm
-from durably_web.policy import Caller
 from durably_web.urls import bell
 from durably_web.visits import Visit
 
