@@ -162,6 +162,7 @@ class Watchdog:
                 self.stop()
 
     def _log(self, level: int, blocked: float, executions: Sequence[Execution], outcome: str) -> None:
+        # Documented in spite of its name.
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         logger.log(
             level,

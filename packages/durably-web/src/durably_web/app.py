@@ -280,6 +280,7 @@ class DurablyWeb(Generic[Ctx]):
         instead of them from now on.
         """
         environment = templates if isinstance(templates, Environment) else templates.env
+        # Jinja2 says narrower what may be in it than it takes.
         shared: dict[str, object] = environment.globals  # pyright: ignore[reportAssignmentType]
         shared["durably"] = InTemplates(self)
         if environment.loader is not None:

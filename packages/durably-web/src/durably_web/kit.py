@@ -133,7 +133,7 @@ class Kit:
         if renderer is not None:
             return Markup(renderer(c).__html__())  # noqa: S704 - it says that it is HTML
         inner = self._templates.render(component.template, c=c, visit=visit)
-        return Markup(CLASSES.sub("", inner)) if component.unstyled else inner  # noqa: S704
+        return Markup(CLASSES.sub("", inner)) if component.unstyled else inner  # noqa: S704 - only taken from
 
     def page(self, name: str, context: Mapping[str, object]) -> Markup:
         """A whole page."""

@@ -34,6 +34,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        # Jinja2 says narrower what may be in it than it takes.
         shared: dict[str, object] = self._environment.globals  # pyright: ignore[reportAssignmentType]
         shared["wording"] = wording
         shared["assets"] = {"styles": STYLES, "bundle": BUNDLE, "live": LIVE, "icon": ICON}

@@ -168,7 +168,7 @@ class Codec(Generic[T]):
 
 class _Schema(GenerateJsonSchema):
     # A default that is no JSON is left out of the schema: nothing to warn about.
-    ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012
+    ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - as in its base class
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -181,7 +181,7 @@ UNTYPED: Codec[object] = Codec(object)
 
 # The overlap is meant: a type says what its values are, a type form cannot (yet).
 @overload
-def codec_for(type_: type[T]) -> Codec[T]: ...  # pyright: ignore[reportOverlappingOverload]
+def codec_for(type_: type[T]) -> Codec[T]: ...  # pyright: ignore[reportOverlappingOverload] - as said
 @overload
 def codec_for(type_: object) -> Codec[object]: ...
 def codec_for(type_: object) -> Codec[Any]:
