@@ -527,6 +527,31 @@ async def test_a_proxy_that_eats_the_stream_is_no_more_than_slow(
         await expect(page.locator(".dw-log-text")).to_have_text(["line 0", "line 1", "line 2", "the end"])
 
 
+async def test_a_proxy_that_holds_the_stream_back_is_noticed_by_its_silence(
+    browser: Browser, address: str, durably: Durably
+) -> None:
+    run = await durably.jobs["approve-order"].trigger("A")
+    is_asked, is_over = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        is_asked.set()
+        await is_over.wait()
+        await route.abort()
+
+    async with looking(browser, allowed="EventSource|ERR_FAILED") as window:
+        page = window.page
+        await page.clock.install()
+        await page.route("**/-/live**", hold)
+        await page.goto(f"{address}/runs/{run.id}")
+        await asyncio.wait_for(is_asked.wait(), PATIENCE)
+        await durably.cancel(run.id)
+        await page.clock.pause_at(await page.evaluate("Date.now() / 1000 + 11"))
+        await expect(page.locator(".dw-conn")).to_have_text("Reconnecting")
+        await page.clock.run_for(11_000)
+        await expect(page.locator("[data-dw-component=run_status]")).to_have_text("Cancelled")
+        is_over.set()
+
+
 @pytest.fixture
 def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams end after a moment."""

@@ -1,6 +1,6 @@
 """The stream on which a page is told what to fetch.
 
-It lives for five minutes at most, and the browser goes on with a new one where it was: so whoever lost the
+It lives for ten minutes at most, and the browser goes on with a new one where it was: so whoever lost the
 right to look is stopped, and no server waits long for a stream's end.
 """
 
@@ -18,10 +18,10 @@ from durably import RunFilter
 from durably_web.caller import Caller
 from durably_web.doorbell import OF_RUN, RUNS, STATS_EVERY, Hub, Listener, names_of
 
-LIFE: Final = 300.0
+LIFE: Final = 600.0
 """Seconds after which a stream ends and the page goes on with another one."""
-HEARTBEAT: Final = 30.0
-"""Seconds between two signs of life: proxies hang up after a minute, our script after forty seconds."""
+HEARTBEAT: Final = 45.0
+"""Seconds between two signs of life: proxies hang up after a minute, and so does our script."""
 PATIENCE: Final = 20.0
 """Seconds after which a page that does not read is gone."""
 FAREWELL: Final = 1.0

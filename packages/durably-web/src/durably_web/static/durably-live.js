@@ -11,7 +11,8 @@
   const THROTTLE = 250;        // ms between two fetches of one element, the first and the last of a burst included
   const POLL = 10_000;         // ms between two fetches while there is no connection
   const RETRY = 15_000;        // ms between two attempts at a connection that was refused
-  const SILENCE = 40_000;      // ms without a sign of life, after which the connection counts as eaten by a proxy
+  const FIRST_WORD = 10_000;   // ms until a connection's first message, after which it counts as eaten by a proxy
+  const SILENCE = 60_000;      // ms without a sign of life, after which it does later
   const HIDDEN = 2_000;        // ms a page is hidden before it gives its connection back
   const GRACE = 3_000;         // ms of reconnecting before it is said
   const MOST_TOPICS = 32;
@@ -80,7 +81,7 @@
         clearTimeout(line.silence);
         line.silence = setTimeout(line.lost, SILENCE);
       };
-      heard();
+      line.silence = setTimeout(line.lost, FIRST_WORD);
       source.onmessage = (event) => {
         heard();
         line.cursor = event.lastEventId || line.cursor;
