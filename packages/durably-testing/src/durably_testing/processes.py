@@ -101,12 +101,14 @@ class Turn:
         process = self.process
         if not process.is_dead and not process.is_immune:
             self._loop.turning(process)
-        if process.is_dead or (self.handle is not None and self.handle.cancelled()):
-            return
-        if process.is_paused:
+        is_cancelled = self.handle is not None and self.handle.cancelled()
+        if process.is_paused and not (process.is_dead or is_cancelled):
             process.put_off.append(self)
             return
-        self._callback(*self._args)
+        # The handle refers to this turn: without it, what has been taken needs no garbage collector.
+        self.handle = None
+        if not (process.is_dead or is_cancelled):
+            self._callback(*self._args)
 
     def again(self) -> None:
         """Queue it once more, under its own handle."""
