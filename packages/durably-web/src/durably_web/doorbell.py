@@ -24,15 +24,11 @@ from durably import (
     RunVanished,
     StepSnapshot,
 )
-from durably_web.urls import bell
+from durably_web import bells
+from durably_web.bells import Bell, RunPart, Topic
 
 logger: logging.Logger = logging.getLogger("durably.web")
 
-RUNS: Final = "runs"
-"""The topic of all runs."""
-OF_RUN: Final = "run:"
-"""What the topic of one run begins with."""
-PARTS: Final = ("status", "progress", "step", "log")
 STATS_EVERY: Final = 5.0
 """Seconds between two rings for what is counted."""
 UNKNOWN: Final = "?"
@@ -41,16 +37,16 @@ UNKNOWN: Final = "?"
 class Listener:
     """An open page: the names that ring for it and were not told yet. Bounded by what can ring at all."""
 
-    def __init__(self, topics: Collection[str], where: RunFilter) -> None:
-        self.topics: frozenset[str] = frozenset(topics)
+    def __init__(self, topics: Collection[Topic], where: RunFilter) -> None:
+        self.topics: frozenset[Topic] = frozenset(topics)
         self.where: RunFilter = where
         """Of all runs, those that it may hear of."""
-        self.names: set[str] = set()
+        self.names: set[Bell] = set()
         self._rung = asyncio.Event()
         self.is_over: bool = False
         """Whether nothing will ring any more."""
 
-    def ring(self, *names: str) -> None:
+    def ring(self, *names: Bell) -> None:
         """Tell it these names, with the others that wait."""
         self.names.update(names)
         self._rung.set()
@@ -65,7 +61,7 @@ class Listener:
         await self._rung.wait()
         self._rung.clear()
 
-    def take(self) -> set[str]:
+    def take(self) -> set[Bell]:
         """The names, to be told now."""
         names, self.names = self.names, set()
         return names
@@ -77,7 +73,7 @@ class Hub:
     def __init__(self, durably: Durably) -> None:
         self._durably = durably
         self._listeners: set[Listener] = set()
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[Topic, _Source] = {}
 
     @property
     def size(self) -> int:
@@ -97,20 +93,20 @@ class Hub:
             for topic in listener.topics:
                 self._leave(topic, listener)
 
-    async def catch_up(self, listener: Listener, seen: Mapping[str, str]) -> None:
+    async def catch_up(self, listener: Listener, seen: Mapping[Topic, str]) -> None:
         """Ring for what happened since the page saw this; for everything, if it does not say."""
         for topic in listener.topics:
             source = self._sources.get(topic)
             present = UNKNOWN if source is None else await source.present()
             if present == UNKNOWN or seen.get(topic) != present:
-                listener.ring(*names_of(topic))
+                listener.ring(*bells.of_topic(topic))
 
-    def cursors(self, listener: Listener) -> Mapping[str, str]:
+    def cursors(self, listener: Listener) -> Mapping[Topic, str]:
         """How far the listener has been told, by topic."""
         known = ((topic, self._sources.get(topic)) for topic in sorted(listener.topics))
         return {topic: source.cursor for topic, source in known if source and source.cursor != UNKNOWN}
 
-    def _source(self, topic: str) -> "_Source":
+    def _source(self, topic: Topic) -> "_Source":
         source = self._sources.get(topic)
         if source is None:
             source = self._sources[topic] = _Source(self._durably, topic)
@@ -121,7 +117,7 @@ class Hub:
             source.begin()
         return source
 
-    def _leave(self, topic: str, listener: Listener) -> None:
+    def _leave(self, topic: Topic, listener: Listener) -> None:
         source = self._sources.get(topic)
         if source is None:
             return
@@ -134,7 +130,7 @@ class Hub:
 class _Source:
     """One subscription, and those who hear of it."""
 
-    def __init__(self, durably: Durably, topic: str) -> None:
+    def __init__(self, durably: Durably, topic: Topic) -> None:
         self.listeners: set[Listener] = set()
         self.cursor: str = UNKNOWN
         """How far it has come."""
@@ -154,7 +150,7 @@ class _Source:
         self.cursor = UNKNOWN
         self._has_begun.clear()
         self._task = self._durably.environment.spawn(self._watch(), name=f"durably-web:{self._topic}")
-        if self._topic == RUNS:
+        if self._topic == bells.RUNS:
             # Deletions change no row that is left: they are told as far as they happen here.
             self._stop = self._durably.on("run:delete", self._deleted)
 
@@ -172,14 +168,12 @@ class _Source:
 
     async def _watch(self) -> None:
         try:
-            if self._topic == RUNS:
-                await self._watch_runs()
-            else:
-                await self._watch_run(self._topic.removeprefix(OF_RUN))
+            run_id = bells.run_of(self._topic)
+            await (self._watch_runs() if run_id is None else self._watch_run(run_id))
         except DurablyError:
             # The run is gone, or the instance was closed: the pages find out when they fetch.
             logger.debug("nothing more is told of %s", self._topic, exc_info=True)
-            self._tell(*names_of(self._topic))
+            self._tell(*bells.of_topic(self._topic))
         except Exception:
             logger.exception("nothing more is told of %s", self._topic)
             for listener in self.listeners:
@@ -193,44 +187,36 @@ class _Source:
             if not isinstance(update, RunsSnapshot):
                 self._changed(update.run)
             elif self._has_begun.is_set():
-                self._tell(*names_of(RUNS))
+                self._tell(*bells.of_topic(bells.RUNS))
             self._has_begun.set()
 
     async def _watch_run(self, run_id: str) -> None:
         known: Run | None = None
         async for update in self._durably.subscribe(run_id, replay=False):
             if known is not None:
-                self._tell(bell("run", run_id, _part(update, known)))
+                self._tell(bells.of_run(run_id, _part(update, known)))
             if isinstance(update, RunSnapshot):
                 known = update.run
             self.cursor = update.cursor
             self._has_begun.set()
         if not (known is not None and known.is_terminal):
-            self._tell(*names_of(self._topic))
+            self._tell(*bells.of_topic(self._topic))
 
     def _changed(self, run: Run) -> None:
-        names = ("dw-runs", "dw-stats", bell("job", run.job_name))
+        names = (bells.LISTS, bells.STATS, bells.of_job(run.job_name))
         for listener in self.listeners:
             if listener.where.fits(run):
                 listener.ring(*names)
 
     def _deleted(self, event: RunDeleted) -> None:
-        self._tell("dw-runs", "dw-stats", bell("job", event.job_name))
+        self._tell(bells.LISTS, bells.STATS, bells.of_job(event.job_name))
 
-    def _tell(self, *names: str) -> None:
+    def _tell(self, *names: Bell) -> None:
         for listener in self.listeners:
             listener.ring(*names)
 
 
-def names_of(topic: str) -> tuple[str, ...]:
-    """Everything that can ring for a topic, but for single jobs."""
-    if topic == RUNS:
-        return ("dw-runs", "dw-stats", "dw-jobs")
-    run_id = topic.removeprefix(OF_RUN)
-    return tuple(bell("run", run_id, part) for part in PARTS)
-
-
-def _part(update: RunUpdate, known: Run) -> str:
+def _part(update: RunUpdate, known: Run) -> RunPart:
     match update:
         case RunSnapshot(run=run):
             is_same = (run.status, run.attempt, run.lease_owner) == (

@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from durably import RunFilter
+from durably_web import bells
 from durably_web.caller import Caller
-from durably_web.doorbell import OF_RUN, RUNS, STATS_EVERY, Hub, Listener, names_of
+from durably_web.doorbell import STATS_EVERY, Hub, Listener
 
 LIFE: Final = 600.0
 """Seconds after which a stream ends and the page goes on with another one."""
@@ -57,7 +58,7 @@ async def live(request: Request, caller: Caller[Any], hub: Hub) -> Response:
     listener = Listener(allowed, where)
     for topic in set(topics) - set(allowed):
         # It is gone, or never was: the page finds out which when it fetches.
-        listener.ring(*names_of(topic))
+        listener.ring(*bells.of_topic(topic))
     seen = _seen(request.headers.get("last-event-id") or request.query_params.get("after", ""))
     shutdown = Event()
 
@@ -78,13 +79,14 @@ async def live(request: Request, caller: Caller[Any], hub: Hub) -> Response:
     )
 
 
-async def _may_hear(caller: Caller[Any], topic: str) -> bool:
-    if topic == RUNS:
+async def _may_hear(caller: Caller[Any], topic: bells.Topic) -> bool:
+    if topic == bells.RUNS:
         return True
-    if not topic.startswith(OF_RUN):
+    run_id = bells.run_of(topic)
+    if run_id is None:
         raise HTTPException(400, "topics: there are runs and run:ID")
     try:
-        await caller.run(topic.removeprefix(OF_RUN), "subscribe")
+        await caller.run(run_id, "subscribe")
     except HTTPException as error:
         if error.status_code in {403, 404}:
             return False
@@ -104,12 +106,12 @@ async def _events(
         is_first = True
         while current_time() < end and not listener.is_over:
             names = listener.take()
-            if "dw-stats" in names and current_time() < stats_due:
-                names.discard("dw-stats")
+            if bells.STATS in names and current_time() < stats_due:
+                names.discard(bells.STATS)
                 late = True
             else:
                 late = False
-                stats_due = current_time() + STATS_EVERY if "dw-stats" in names else stats_due
+                stats_due = current_time() + STATS_EVERY if bells.STATS in names else stats_due
             if names or is_first:
                 is_first = False
                 # A message without data would not be one.
@@ -117,7 +119,7 @@ async def _events(
                 yield ServerSentEvent(text, id=_told(hub.cursors(listener)), sep="\n")
                 await sleep(max(PACE, CROWD * hub.size))
             if late:
-                listener.names.add("dw-stats")
+                listener.names.add(bells.STATS)
             with CancelScope(deadline=min(end, stats_due) if late else end):
                 await listener.wait()
     if not shutdown.is_set():

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from re import fullmatch
 from typing import TypeAlias, cast
 from urllib.parse import quote, urlencode
 
@@ -90,15 +88,6 @@ def with_query(path: str, query: Query) -> str:
     pairs = cast("Iterable[tuple[str, object]]", query.items() if isinstance(query, Mapping) else query)
     text = urlencode([(key, str(value)) for key, value in pairs if value is not None and value != ""])
     return f"{path}?{text}" if text else path
-
-
-def bell(kind: str, name: str, part: str = "") -> str:
-    """The name of a doorbell, e.g. `dw-run-019a…-log`.
-
-    It becomes part of an `hx-trigger`, where brackets would be code: what is not plain is hashed.
-    """
-    plain = name if fullmatch(r"[A-Za-z0-9-]{1,64}", name) else sha256(name.encode()).hexdigest()[:16]
-    return "-".join(part for part in ("dw", kind, plain, part) if part)
 
 
 def is_path_here(path: str) -> bool:

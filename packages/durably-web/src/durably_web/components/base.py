@@ -5,22 +5,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, Field, dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
 from starlette.exceptions import HTTPException
 from typing_extensions import override
 
-from durably_web.urls import bell
+from durably_web import bells
+from durably_web.bells import Bell, RunPart, Topic
 from durably_web.visits import Visit
 
 C = TypeVar("C", bound="Component")
 
 PAGE_ONLY = frozenset({"class_", "attrs"})
 """Props of the element on the page: a fragment need not know them."""
-Topic: TypeAlias = str
-"""Something that is watched for a page: `runs`, `run:ID`."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ class Component(ABC):
         """What must be watched for it."""
         return ()
 
-    def bells(self) -> Sequence[str]:
-        """The names at which it fetches itself again."""
+    def bells(self) -> Sequence[Bell]:
+        """At which it fetches itself again."""
         return ()
 
     def about(self) -> Mapping[str, str | None]:
@@ -83,16 +82,16 @@ class RunComponent(Component):
 
     run_id: str
 
-    rings: ClassVar[Sequence[str]] = ("status",)
+    rings: ClassVar[Sequence[RunPart]] = ("status",)
     """Of the run's parts, those whose change makes it fetch."""
 
     @override
     def topics(self) -> Sequence[Topic]:
-        return (f"run:{self.run_id}",)
+        return (bells.topic_of(self.run_id),)
 
     @override
-    def bells(self) -> Sequence[str]:
-        return [bell("run", self.run_id, part) for part in self.rings]
+    def bells(self) -> Sequence[Bell]:
+        return [bells.of_run(self.run_id, part) for part in self.rings]
 
     @override
     def about(self) -> Mapping[str, str | None]:

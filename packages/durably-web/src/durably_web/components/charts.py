@@ -7,8 +7,9 @@ from typing import ClassVar, Final
 from typing_extensions import override
 
 from durably import JobStatistics, RunFilter, Statistics
-from durably_web import wording
-from durably_web.components.base import Component, Topic
+from durably_web import bells, wording
+from durably_web.bells import Bell, Topic
+from durably_web.components.base import Component
 from durably_web.visits import Visit
 
 HEIGHT: Final = 60
@@ -80,11 +81,11 @@ class StatsComponent(Component):
 
     @override
     def topics(self) -> Sequence[Topic]:
-        return ("runs",)
+        return (bells.RUNS,)
 
     @override
-    def bells(self) -> Sequence[str]:
-        return ("dw-stats",)
+    def bells(self) -> Sequence[Bell]:
+        return (bells.STATS,)
 
 
 @dataclass(frozen=True)

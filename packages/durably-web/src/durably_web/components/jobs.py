@@ -7,9 +7,9 @@ from typing import ClassVar, Final
 from typing_extensions import override
 
 from durably import JobStatistics, RunFilter, RunStatus, WorkerInfo
-from durably_web.components.base import Topic
+from durably_web import bells
+from durably_web.bells import Bell
 from durably_web.components.charts import Chart, StatsComponent, chart
-from durably_web.urls import bell
 from durably_web.visits import Visit
 
 MOST_JOBS: Final = 200
@@ -66,8 +66,8 @@ class JobCard(StatsComponent):
         return await show_job(visit, self.job_name, found[0] if found else None)
 
     @override
-    def bells(self) -> Sequence[str]:
-        return (*super().bells(), bell("job", self.job_name))
+    def bells(self) -> Sequence[Bell]:
+        return (*super().bells(), bells.of_job(self.job_name))
 
 
 async def show_job(visit: Visit, name: str, statistics: JobStatistics | None) -> JobShown:
@@ -108,7 +108,3 @@ class WorkersTable(StatsComponent):
         return WorkersShown(
             workers=tuple(await visit.caller.workers()), is_private=not sees, compact=self.compact
         )
-
-    @override
-    def topics(self) -> Sequence[Topic]:
-        return ("runs",)

@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 from typing_extensions import override
 
 from durably import LogEntry, Run
+from durably_web.bells import RunPart
 from durably_web.components.base import RunComponent
 from durably_web.visits import Visit
 
@@ -58,7 +59,7 @@ class LogTail(RunComponent):
 
     name: ClassVar[str] = "log_tail"
     swap: ClassVar[str] = "beforeend"
-    rings: ClassVar[Sequence[str]] = ("log", "status")
+    rings: ClassVar[Sequence[RunPart]] = ("log", "status")
 
     @override
     async def load(self, visit: Visit) -> LogShown:

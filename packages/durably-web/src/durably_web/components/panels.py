@@ -8,12 +8,13 @@ from markupsafe import Markup
 from typing_extensions import override
 
 from durably import Run, RunFilter
+from durably_web import bells
+from durably_web.bells import Bell, Topic
 from durably_web.caller import Caller
-from durably_web.components.base import Component, RunComponent, Topic
+from durably_web.components.base import Component, RunComponent
 from durably_web.components.logs import LogTail
 from durably_web.components.run import RunActions, RunFailure, RunPayload, RunProgress, RunStatusBadge
 from durably_web.components.triggering import TriggerForm
-from durably_web.urls import bell
 from durably_web.visits import Visit
 
 Part: TypeAlias = Literal["status", "progress", "actions", "error", "output", "logs"]
@@ -60,7 +61,7 @@ class RunPanel(RunComponent):
         return ()
 
     @override
-    def bells(self) -> Sequence[str]:
+    def bells(self) -> Sequence[Bell]:
         return ()
 
 
@@ -98,11 +99,11 @@ class JobPanel(Component):
 
     @override
     def topics(self) -> Sequence[Topic]:
-        return ("runs",)
+        return (bells.RUNS,)
 
     @override
-    def bells(self) -> Sequence[str]:
-        return (bell("job", self.job),)
+    def bells(self) -> Sequence[Bell]:
+        return (bells.of_job(self.job), bells.JOBS)
 
 
 async def current_run(caller: Caller[Any], job_name: str) -> Run | None:

@@ -19,6 +19,7 @@ from durably import (
 )
 from durably_web import payloads
 from durably_web.auth import RunOperation
+from durably_web.bells import RunPart
 from durably_web.components.base import RunComponent
 from durably_web.explaining import in_private
 from durably_web.notices import Notice, notice
@@ -69,7 +70,7 @@ class RunProgress(RunComponent):
     message: bool = True
 
     name: ClassVar[str] = "run_progress"
-    rings: ClassVar[Sequence[str]] = ("progress", "status")
+    rings: ClassVar[Sequence[RunPart]] = ("progress", "status")
 
     @override
     async def load(self, visit: Visit) -> RunShown:
@@ -163,7 +164,7 @@ class RunExplanation(RunComponent):
     """Why the run is not running, and the signal it waits for to send."""
 
     name: ClassVar[str] = "run_explanation"
-    rings: ClassVar[Sequence[str]] = ("status", "step")
+    rings: ClassVar[Sequence[RunPart]] = ("status", "step")
     is_held: ClassVar[bool] = True
 
     @override
@@ -242,7 +243,7 @@ class RunFacts(RunComponent):
     """When and where the run was executed, under which labels and keys."""
 
     name: ClassVar[str] = "run_facts"
-    rings: ClassVar[Sequence[str]] = ("status", "step")
+    rings: ClassVar[Sequence[RunPart]] = ("status", "step")
 
     @override
     async def load(self, visit: Visit) -> FactsShown:
@@ -281,7 +282,7 @@ class StepsWaterfall(RunComponent):
     """From which one on."""
 
     name: ClassVar[str] = "steps_waterfall"
-    rings: ClassVar[Sequence[str]] = ("step", "status")
+    rings: ClassVar[Sequence[RunPart]] = ("step", "status")
 
     @override
     async def load(self, visit: Visit) -> StepsShown:

@@ -8,8 +8,10 @@ from typing import ClassVar, Final, Literal, TypeAlias, TypedDict
 from typing_extensions import override
 
 from durably import Count, Run, RunFilter, RunStatus, SearchBy
+from durably_web import bells
+from durably_web.bells import Bell, Topic
 from durably_web.bulk import SOURCES, BulkAction
-from durably_web.components.base import Component, Topic
+from durably_web.components.base import Component
 from durably_web.search import PRESET, Search, Wanted, instant
 from durably_web.visits import Visit
 from durably_web.wording import STATUSES
@@ -69,7 +71,7 @@ class RunList(Component):
 
     @override
     def topics(self) -> Sequence[Topic]:
-        return ("runs",)
+        return (bells.RUNS,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +204,11 @@ class RunsTable(RunList):
         return super().topics() if self._is_first else ()
 
     @override
-    def bells(self) -> Sequence[str]:
+    def bells(self) -> Sequence[Bell]:
         if not self._is_first:
             return ()
         # What may be a search through many runs is not made again at every change.
-        return ("dw-stats",) if self.search.has_words else ("dw-runs",)
+        return (bells.STATS,) if self.search.has_words else (bells.LISTS,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,8 +261,8 @@ class StatusTabs(RunList):
         )
 
     @override
-    def bells(self) -> Sequence[str]:
-        return ("dw-stats",)
+    def bells(self) -> Sequence[Bell]:
+        return (bells.STATS,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
