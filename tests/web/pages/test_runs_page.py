@@ -209,6 +209,13 @@ async def test_pages_lead_on_to_older_runs_and_back(client: httpx2.AsyncClient, 
     assert back == ids
 
 
+async def test_also_the_longest_page_leads_on(client: httpx2.AsyncClient, durably: Durably) -> None:
+    await durably.jobs["approve-order"].batch_trigger(["A"] * 201)
+    page = await client.get("/durably/-/runs_table?page_size=1000")
+    assert len(listed(page)) == 199
+    assert 'rel="next">Older' in page.text
+
+
 async def test_a_list_without_any_run_says_what_a_run_is(client: httpx2.AsyncClient) -> None:
     page = await client.get("/durably/runs")
     assert "No runs yet" in page.text

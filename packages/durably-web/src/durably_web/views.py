@@ -20,7 +20,7 @@ from durably import (
     RunStatus,
     Step,
 )
-from durably_web.caller import Caller
+from durably_web.caller import MOST_LISTED, Caller
 from durably_web.components.panels import current_run
 
 In = TypeVar("In", covariant=True, default=object)
@@ -207,6 +207,6 @@ async def view_job(
 
 async def view_runs(caller: Caller[Any], asked: RunFilter, *, page: int, page_size: int) -> RunsPage:
     """A page of runs, and whether there is another one."""
-    size = min(max(page_size, 1), 199)
+    size = min(max(page_size, 1), MOST_LISTED - 1)
     runs = await caller.runs(asked, limit=size + 1, offset=max(page, 0) * size)
     return RunsPage(runs=tuple(runs[:size]), page=max(page, 0), page_size=size, has_more=len(runs) > size)

@@ -11,12 +11,14 @@ from durably import Count, Run, RunFilter, RunStatus, SearchBy
 from durably_web import bells
 from durably_web.bells import Bell, Topic
 from durably_web.bulk import SOURCES, BulkAction
+from durably_web.caller import MOST_LISTED
 from durably_web.components.base import Component
 from durably_web.search import PRESET, Search, Wanted, instant
 from durably_web.visits import Visit
 from durably_web.wording import STATUSES
 
-MOST_ROWS: Final = 200
+MOST_ROWS: Final = MOST_LISTED - 1
+"""One more is asked for, which says whether others follow."""
 Column: TypeAlias = Literal[
     "status", "run", "job", "labels", "progress", "steps", "duration", "created", "error"
 ]
