@@ -1,7 +1,6 @@
 """No line of a log is lost or told twice, in pages with our htmx, with htmx 4 of their own, and with htmx 2."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
@@ -15,19 +14,18 @@ from starlette.routing import Mount, Route
 
 from durably import Durably, StepContext
 from durably_web import DurablyWeb, allow_local
+from tests.volume import limit, volume
 from tests.web.browser import browsing
 from tests.web.pages.test_browser import looking
 from tests.web.serving import serving
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = limit(300)
 
 HTMX = {
     "bundle": None,
     "htmx-4": Path(str(files("durably_web"))) / "static" / "vendor" / "htmx-4.0.1.min.js",
     "htmx-2": Path(__file__).parents[1] / "vendor" / "htmx-2.0.11.min.js",
 }
-RUNS = int(os.environ.get("DURABLY_TEST_FAST_RUNS", "8"))
-"""For each of the three: 334 make a thousand."""
 LINES = 12
 
 
@@ -91,7 +89,8 @@ async def test_every_line_is_shown_once_and_in_order(
     await durably.start()
     async with serving(host(web, htmx)) as url, looking(browser) as window:
         page = window.page
-        for seed in range(RUNS):
+        # By night a thousand runs, with the three of them.
+        for seed in range(volume(quick=8, ci=40, nightly=334)):
             run = await durably.jobs[chatter].trigger(seed)
             await page.goto(f"{url}/runs/{run.id}", wait_until="commit")
             await expect(page.locator("[data-dw-status=completed]")).to_be_visible()
