@@ -137,7 +137,7 @@ class DurablyWeb(Generic[Ctx]):
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _lifespan(receive, send)
 
     # Values, for pages that bring their own HTML
 
@@ -350,7 +350,7 @@ def _only(
     )
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _lifespan(receive: Receive, send: Send) -> None:
     """Say yes to a server that starts and stops it as the only application."""
     while True:
         message = await receive()

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
+from durably_web import wording
+
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | bool | None"
 Kind: TypeAlias = Literal["object", "array", "string", "number", "word"]
 
@@ -86,7 +88,7 @@ def _object(value: Mapping[str, Json], depth: int) -> Node:
     shown = list(value.items())[:MOST_ITEMS]
     return Node(
         kind="object",
-        text=_many(len(value), "key", "keys"),
+        text=wording.many(len(value), "key"),
         children=tuple((_quoted(key), _node(item, depth + 1)) for key, item in shown),
         omitted=len(value) - len(shown),
     )
@@ -96,7 +98,7 @@ def _array(value: Sequence[Json], depth: int) -> Node:
     shown = value[:MOST_ITEMS]
     return Node(
         kind="array",
-        text=_many(len(value), "item", "items"),
+        text=wording.many(len(value), "item"),
         children=tuple((None, _node(item, depth + 1)) for item in shown),
         omitted=len(value) - len(shown),
     )
@@ -117,7 +119,3 @@ def _leaf(value: Json) -> tuple[Kind, str]:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _many(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -15,7 +15,6 @@ from durably_web.forms.filling import fill, read
 from durably_web.guard import read_body
 from durably_web.visits import Visit
 
-MOST_BYTES: Final = 1_200_000
 MOST_FIELDS: Final = 5_000
 OPTIONS: Final = ("labels", "idempotency_key", "concurrency_key")
 
@@ -33,7 +32,7 @@ class Form:
         Raises:
             HTTPException: 400, it is no form; 413, it is too large.
         """
-        body = await read_body(request, most=MOST_BYTES)
+        body = await read_body(request)
         try:
             pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS)
         except ValueError:

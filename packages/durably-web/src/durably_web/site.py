@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -48,12 +48,12 @@ YEAR: Final = 31_536_000
 class SiteOptions:
     """What an application says about its dashboard."""
 
-    prefix: str | None = None
-    csp: str | None = answers.CSP
-    login_url: str | None = None
-    csrf_token: Callable[[Request], tuple[str, str]] | None = None
-    api: bool = False
-    seal: Seal = field(default_factory=lambda: Seal(None))
+    prefix: str | None
+    csp: str | None
+    login_url: str | None
+    csrf_token: Callable[[Request], tuple[str, str]] | None
+    api: bool
+    seal: Seal
 
 
 class Site:
@@ -123,8 +123,8 @@ class Site:
             Answered: The application answered it itself.
         """
         self._guard.check(request)
-        is_part_of_a_host = not self._is_our_page(request)
-        return await self.admit(request, Urls(request.scope["root_path"]), is_ours=not is_part_of_a_host)
+        urls = Urls(request.scope["root_path"])
+        return await self.admit(request, urls, is_ours=self._is_our_page(request))
 
     async def admit(self, request: Request, urls: Urls, *, is_ours: bool) -> Visit:
         """Let in whoever looks at a page, ours or a host's.

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them."""
+"""Statuses, numbers and times as people read them."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ CONTROLS: Final = re.compile(
 )
 """Colours, moves of a cursor, bells; and what makes `gnp.exe` look like a picture."""
 
-WORDS: Final[Mapping[str, str]] = {
+WORDS: Final[Mapping[RunStatus, str]] = {
     "pending": "Pending",
     "running": "Running",
     "waiting": "Waiting",
@@ -21,9 +21,7 @@ WORDS: Final[Mapping[str, str]] = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
-STATUSES: Final[tuple[RunStatus, ...]] = (
-    "pending", "running", "waiting", "completed", "failed", "cancelled",
-)  # fmt: skip
+STATUSES: Final = tuple(WORDS)
 
 
 def duration(seconds: float | None) -> str:
@@ -80,6 +78,11 @@ def machine(instant: datetime) -> str:
 def number(value: float) -> str:
     """`12,345`, `0.5`: no more digits than there are."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"
+
+
+def many(number: int, one: str) -> str:
+    """`1 run`, `12,345 runs`."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def percent(part: float, whole: float) -> str:

@@ -1,12 +1,12 @@
 """How runs ended, in figures and small pictures: SVG without a script."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Final
 
 from typing_extensions import override
 
-from durably import JobStatistics, RunFilter, Statistics
+from durably import JobStatistics, RunFilter, RunStatus
 from durably_web import bells, wording
 from durably_web.bells import Bell, Topic
 from durably_web.components.base import Component
@@ -98,33 +98,25 @@ class ThroughputChart(StatsComponent):
 
     @override
     async def load(self, visit: Visit) -> Chart:
-        found = await visit.statistics(_of(self.job_name))
+        asked = RunFilter() if self.job_name is None else RunFilter(job_name=(self.job_name,))
+        found = await visit.statistics(asked)
         return chart(found.jobs, is_whole=found.is_whole)
 
 
 @dataclass(frozen=True)
-class Sparkline(StatsComponent):
+class Sparkline(ThroughputChart):
     """The same within a line."""
 
-    job_name: str | None = None
-
     name: ClassVar[str] = "sparkline"
-
-    @override
-    async def load(self, visit: Visit) -> Chart:
-        found = await visit.statistics(_of(self.job_name))
-        return chart(found.jobs, is_whole=found.is_whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
     """A number, and what it counts."""
 
-    status: str
+    status: RunStatus
     number: str
     text: str
-    since: str | None
-    """The same as a status of the runs' page; None: it leads to no list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,35 +137,19 @@ class StatsTiles(StatsComponent):
         counts = await visit.counts(RunFilter(), cap=CAP)
         found = await visit.statistics(RunFilter())
         workers = await visit.caller.workers()
-        completed, failed = (sum(one) for one in _ends(found))
+        completed = sum(job.completed for job in found.jobs)
+        failed = sum(job.failed for job in found.jobs)
         more = "" if found.is_whole else "+"
-        on = f" · on {_many(len(workers), 'worker')}" if workers else ""
+        on = f" · on {wording.many(len(workers), 'worker')}" if workers else ""
         tiles = [
-            Tile(
-                status="pending",
-                number=wording.count(counts["pending"]),
-                text=await _oldest(visit),
-                since="pending",
-            ),
-            Tile(
-                status="running",
-                number=wording.count(counts["running"]),
-                text=f"Running{on}",
-                since="running",
-            ),
-            Tile(
-                status="completed",
-                number=f"{completed:,}{more}",
-                text="Completed · last 24 h",
-                since="completed",
-            ),
-            Tile(status="failed", number=f"{failed:,}{more}", text="Failed · last 24 h", since="failed"),
+            Tile(status="pending", number=wording.count(counts["pending"]), text=await _oldest(visit)),
+            Tile(status="running", number=wording.count(counts["running"]), text=f"Running{on}"),
+            Tile(status="completed", number=f"{completed:,}{more}", text="Completed · last 24 h"),
+            Tile(status="failed", number=f"{failed:,}{more}", text="Failed · last 24 h"),
         ]
         if counts["waiting"].number:
             waiting = wording.count(counts["waiting"])
-            tiles.insert(
-                2, Tile(status="waiting", number=waiting, text="Waiting · need no worker", since="waiting")
-            )
+            tiles.insert(2, Tile(status="waiting", number=waiting, text="Waiting · need no worker"))
         return TilesShown(tiles=tuple(tiles))
 
 
@@ -213,15 +189,3 @@ async def _oldest(visit: Visit) -> str:
     if not due:
         return "Pending"
     return f"Pending · oldest waits {wording.duration((visit.now - min(due)).total_seconds())}"
-
-
-def _ends(found: Statistics) -> Iterable[Iterable[int]]:
-    return ([job.completed for job in found.jobs], [job.failed for job in found.jobs])
-
-
-def _of(job_name: str | None) -> RunFilter:
-    return RunFilter() if job_name is None else RunFilter(job_name=(job_name,))
-
-
-def _many(number: int, one: str) -> str:
-    return f"{number} {one}" if number == 1 else f"{number} {one}s"

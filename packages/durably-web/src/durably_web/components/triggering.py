@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, Literal, TypeAlias, cast
 
 from starlette.exceptions import HTTPException
@@ -29,7 +29,6 @@ class FormShown:
     json: str
     """What stands in the one field of the JSON mode."""
     mode: Mode
-    can_switch: bool
     has_options: bool
     options: Mapping[str, str]
     problems: Mapping[str, str]
@@ -74,7 +73,7 @@ class TriggerForm(Component):
     """Whether labels and keys can be given."""
     of: str | None = None
     """A run whose input stands in its fields at first."""
-    live: bool = field(default=False, kw_only=True)
+    live: bool = False
 
     name: ClassVar[str] = "trigger_form"
 
@@ -111,7 +110,6 @@ class TriggerForm(Component):
             texts=texts,
             json=text,
             mode="json" if shows_json else "form",
-            can_switch=True,
             has_options=self.options,
             options=options or {},
             problems=problems or {},
@@ -163,7 +161,7 @@ class TriggerButton(Component):
     """What is triggered, sealed."""
     label: str = "Run"
     _: KW_ONLY
-    live: bool = field(default=False, kw_only=True)
+    live: bool = False
 
     name: ClassVar[str] = "trigger_button"
 
