@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from starlette.authentication import UnauthenticatedUser
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -93,7 +94,7 @@ NOT_FOUND = (404, "Run not found")
 # Being let in
 
 
-@pytest.mark.parametrize("nobody", [None, False])
+@pytest.mark.parametrize("nobody", [None, False, "", {}, UnauthenticatedUser()])
 async def test_nobody_whom_the_application_knows_is_refused(durably: Durably, nobody: object) -> None:
     async def authenticate(request: Request) -> object:
         return nobody
@@ -132,6 +133,14 @@ async def test_each_admitted_request_is_announced_after_its_authentication(durab
     )
     assert admitted.ctx == "somebody"
     assert heard == ["authenticate", "on_request"]
+
+
+async def test_a_request_is_not_who_sends_it(durably: Durably) -> None:
+    async def authenticate(request: Request) -> Request:
+        return request
+
+    with pytest.raises(ConfigurationError, match="authenticate must answer who sends the request"):
+        await Policy(durably, AuthConfig(authenticate=authenticate)).admit(request())
 
 
 @pytest.mark.parametrize("auth", [None, object()])

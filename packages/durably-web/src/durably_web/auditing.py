@@ -9,7 +9,8 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from starlette.exceptions import HTTPException
 
 from durably import ConflictError, Run
-from durably_web.auth import RunOperation, settle
+from durably_web.auth import RunOperation
+from durably_web.hooks import settle
 
 Ctx = TypeVar("Ctx")
 

@@ -3,16 +3,16 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from durably import Coalesce, Run, RunFilter
+from durably_web.hooks import check_hook
 
 Ctx = TypeVar("Ctx")
-T = TypeVar("T")
 
 RunOperation: TypeAlias = Literal[
     "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete"
@@ -29,7 +29,6 @@ PayloadKind: TypeAlias = Literal["input", "output", "error", "traceback", "step"
 a step returned, a signal sent to it, or the cursor it has saved; the text of a progress; a line of the log
 and its fields; an idempotency key, a concurrency key, a signal's key."""
 
-REFUSALS = range(400, 500)
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 """Headers that proxies set: a peer on this machine may stand for anybody."""
 
@@ -66,11 +65,14 @@ class AuthConfig(Generic[Ctx]):
 
     A hook refuses by raising Starlette's `HTTPException` (FastAPI's is one). All but `authenticate`
     may be plain or async functions.
+
+    Raises:
+        ConfigurationError: One of them is no function, or cannot be called with what it is called with.
     """
 
     authenticate: Callable[[Request], Awaitable[Ctx | Response | None]]
-    """Who sends this request, as whatever the other hooks want to know of them. None is refused with
-    401; a response is sent as it is."""
+    """Who sends this request, as whatever the other hooks want to know of them. None and all that is false is
+    refused with 401, and so is a user whose `is_authenticated` is; a response is sent as it is."""
     scope_runs: Callable[[Ctx, RunFilter], RunFilter | Awaitable[RunFilter]] | None = None
     """Which runs there are for them: the asked filter, narrowed. It holds for single runs as well: one
     outside of it does not exist. Whatever is returned, nothing beyond the asked filter is shown.
@@ -78,7 +80,8 @@ class AuthConfig(Generic[Ctx]):
     scope_runs_subscribe: Callable[[Ctx, RunFilter], RunFilter | Awaitable[RunFilter]] | None = None
     """The same for following the list of runs. Default: `scope_runs`."""
     on_run_access: Callable[[Ctx, Run, RunOperation], object] | None = None
-    """Asked before each operation on a run within the scope; refuses by raising, or by answering False.
+    """Asked before each operation on a run within the scope; refuses by raising, or by answering something
+    false. None is no refusal.
     Somebody who may not even `read` the run is told that it does not exist."""
     on_trigger: Callable[[Ctx, TriggerRequest], object] | None = None
     """Asked before a run is made, by a trigger or by a retrigger; refuses as `on_run_access` does. The
@@ -96,6 +99,17 @@ class AuthConfig(Generic[Ctx]):
     sees_workers: Callable[[Ctx], bool | Awaitable[bool]] | None = None
     """Whether they see the workers: hosts, processes, and the jobs they know. Default: whoever sees all
     runs does, which means that there is no `scope_runs`."""
+
+    def __post_init__(self) -> None:
+        check_hook("authenticate", self.authenticate, "request")
+        check_hook("scope_runs", self.scope_runs, "ctx", "asked")
+        check_hook("scope_runs_subscribe", self.scope_runs_subscribe, "ctx", "asked")
+        check_hook("on_run_access", self.on_run_access, "ctx", "run", "operation")
+        check_hook("on_trigger", self.on_trigger, "ctx", "request")
+        check_hook("trigger_labels", self.trigger_labels, "ctx")
+        check_hook("allowed", self.allowed, "ctx", "run")
+        check_hook("redact", self.redact, "ctx", "payload", is_plain=True)
+        check_hook("sees_workers", self.sees_workers, "ctx")
 
 
 async def allow_local(request: Request) -> str:
@@ -124,21 +138,3 @@ def is_loopback(host: str | None) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-async def settle(answer: T | Awaitable[T]) -> T:
-    """What a plain or an async function answers."""
-    if isinstance(answer, Awaitable):
-        return await cast("Awaitable[T]", answer)
-    return answer
-
-
-async def asked(hook: Callable[..., object], *arguments: object) -> HTTPException | None:
-    """How a hook refuses; None if it does not."""
-    try:
-        answer = await settle(hook(*arguments))
-    except HTTPException as error:
-        if error.status_code in REFUSALS:
-            return error
-        raise
-    return HTTPException(403, "Forbidden") if answer is False else None

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar, cast
 
 from starlette.exceptions import HTTPException
 
@@ -31,7 +31,8 @@ from durably import (
     WorkerInfo,
 )
 from durably_web.auditing import Audit, AuditEntry
-from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest, asked, settle
+from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest
+from durably_web.hooks import answer_of, asked, settle, wrong_answer
 from durably_web.redaction import Redaction
 
 Ctx = TypeVar("Ctx")
@@ -166,14 +167,22 @@ class Caller(Generic[Ctx]):
     async def scoped(self, asked: RunFilter, *, subscribing: bool = False) -> RunFilter:
         """What they ask for, as far as it is there for them."""
         hook = (subscribing and self._auth.scope_runs_subscribe) or self._auth.scope_runs
-        return asked if hook is None else asked & await settle(hook(self.ctx, asked))
+        if hook is None:
+            return asked
+        narrowed = await answer_of(hook, self.ctx, asked)
+        if not (isinstance(narrowed, RunFilter) and _are_labels(narrowed.labels)):
+            wanted = "a filter whose labels are texts, e.g. asked.and_labels(org=ctx.org)"
+            raise wrong_answer("scope_runs", narrowed, wanted)
+        return asked & narrowed
 
     async def allowed(self, run: Run) -> frozenset[RunOperation]:
         """What a page offers them to do with this run."""
         hook = self._auth.allowed
         if hook is None:
             return frozenset(OPERATIONS)
-        offered: Collection[RunOperation] = await settle(hook(self.ctx, await self._stored(run)))
+        offered = await answer_of(hook, self.ctx, await self._stored(run))
+        if not _are_operations(offered):
+            raise wrong_answer("allowed", offered, f"a set of {', '.join(OPERATIONS)}")
         return frozenset(offered)
 
     async def may(self, operation: RunOperation, run: Run) -> bool:
@@ -272,7 +281,11 @@ class Caller(Generic[Ctx]):
 
     async def _labels(self, request: TriggerRequest) -> Mapping[str, str]:
         hook = self._auth.trigger_labels
-        given: Mapping[str, str] = {} if hook is None else await settle(hook(self.ctx))
+        if hook is None:
+            return request.labels
+        given = await answer_of(hook, self.ctx)
+        if not _are_labels(given):
+            raise wrong_answer("trigger_labels", given, "labels, e.g. {'org': ctx.org}")
         if any(request.labels.get(key, value) != value for key, value in given.items()):
             raise HTTPException(
                 403, f"Forbidden: the labels {', '.join(sorted(given))} are not yours to give"
@@ -321,6 +334,19 @@ def _options(request: TriggerRequest) -> TriggerOptions:
     if request.concurrency_key is not None:
         options["concurrency_key"] = request.concurrency_key
     return options
+
+
+def _are_operations(answer: object) -> TypeGuard[Collection[RunOperation]]:
+    if isinstance(answer, str) or not isinstance(answer, Collection):
+        return False
+    return all(one in OPERATIONS for one in cast("Collection[object]", answer))
+
+
+def _are_labels(answer: object) -> TypeGuard[Mapping[str, str]]:
+    if not isinstance(answer, Mapping):
+        return False
+    pairs = cast("Mapping[object, object]", answer).items()
+    return all(isinstance(key, str) and isinstance(value, str) for key, value in pairs)
 
 
 def _again(run: Run) -> TriggerRequest:

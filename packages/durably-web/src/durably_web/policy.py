@@ -1,7 +1,6 @@
 """Who is asking: every request is let in as a `Caller`, or refused."""
 
 from collections.abc import Callable
-from inspect import iscoroutinefunction
 from typing import Generic, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -10,8 +9,9 @@ from starlette.responses import Response
 
 from durably import ConfigurationError, Durably
 from durably_web.auditing import AuditEntry
-from durably_web.auth import AuthConfig, settle
+from durably_web.auth import AuthConfig
 from durably_web.caller import Caller
+from durably_web.hooks import check_hook, settle, wrong_answer
 
 Ctx = TypeVar("Ctx")
 
@@ -34,7 +34,7 @@ class Policy(Generic[Ctx]):
         audit: Called for each change that somebody made, or was kept from.
 
     Raises:
-        ConfigurationError: There is nobody who authenticates, or `redact` is async.
+        ConfigurationError: There is nobody who authenticates, or a function cannot be called.
     """
 
     def __init__(
@@ -50,10 +50,8 @@ class Policy(Generic[Ctx]):
                 "auth must be an AuthConfig whose authenticate is a function of the request; "
                 "while you develop: AuthConfig(authenticate=allow_local)"
             )
-        if iscoroutinefunction(auth.redact):
-            raise ConfigurationError(
-                "redact must be a plain function: it is called for every value that is shown"
-            )
+        check_hook("on_request", on_request)
+        check_hook("audit", audit, "entry")
         self._durably = durably
         self._auth = auth
         self._on_request = on_request
@@ -69,9 +67,15 @@ class Policy(Generic[Ctx]):
         ctx: Ctx | Response | None = await settle(self._auth.authenticate(request))
         if isinstance(ctx, Response):
             raise Answered(ctx)
-        # False is what a check answers that forgot to refuse.
-        if ctx is None or ctx is False:
+        if ctx is request:
+            raise wrong_answer("authenticate", ctx, "who sends the request")
+        if ctx is None or not _is_somebody(ctx):
             raise HTTPException(401, "Unauthorized")
         if self._on_request is not None:
             await settle(self._on_request())
         return Caller(self._durably, self._auth, ctx, self._audit)
+
+
+def _is_somebody(ctx: object) -> bool:
+    """False is what a check answers that forgot to refuse; nobody is a user too, in Starlette and in Django."""
+    return bool(ctx) and getattr(ctx, "is_authenticated", True) is not False
