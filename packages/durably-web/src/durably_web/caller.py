@@ -8,12 +8,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Generic, TypeGuard, TypeVar, cast
+from typing import Any, Final, Generic, TypeGuard, TypeVar, cast
 
 from starlette.exceptions import HTTPException
 
 from durably import (
     ConflictError,
+    Count,
     Durably,
     Explanation,
     JobHandle,
@@ -21,6 +22,7 @@ from durably import (
     Run,
     RunFilter,
     RunsFound,
+    RunStatus,
     RunsUpdate,
     RunUpdate,
     SearchBy,
@@ -40,6 +42,7 @@ T = TypeVar("T")
 
 MOST_LISTED = 200
 """Runs that one answer lists at most."""
+CURRENT: Final[tuple[RunStatus, ...]] = ("running", "waiting", "pending")
 
 
 class Caller(Generic[Ctx]):
@@ -68,6 +71,23 @@ class Caller(Generic[Ctx]):
     async def run(self, run_id: str, operation: RunOperation = "read") -> Run:
         """The run, if they may do this with it."""
         return self.redaction.run(await self._found(run_id, operation))
+
+    async def find(self, run_id: str) -> Run | None:
+        """The run; None if there is none for them."""
+        try:
+            return await self.run(run_id)
+        except HTTPException as error:
+            if error.status_code == 404:
+                return None
+            raise
+
+    async def current_run(self, job_name: str) -> Run | None:
+        """The run of a job that is going on: one that is executed before one that waits before one that is to start."""
+        for status in CURRENT:
+            runs = await self.runs(RunFilter(job_name=(job_name,), status=(status,)), limit=1)
+            if runs:
+                return runs[0]
+        return None
 
     async def runs(
         self,
@@ -103,9 +123,9 @@ class Caller(Generic[Ctx]):
             raise HTTPException(400, "This search cannot be made") from None
         return replace(found, runs=tuple(map(self.redaction.run, found.runs)))
 
-    async def count_runs(self, asked: RunFilter, *, cap: int) -> int:
-        """How many runs fit, counted up to `cap`."""
-        return await self._durably.count_runs(where=await self.scoped(asked), cap=cap)
+    async def count_by_status(self, asked: RunFilter, *, cap: int) -> Mapping[RunStatus, Count]:
+        """How many runs fit in each status, counted up to `cap`."""
+        return await self._durably.count_by_status(where=await self.scoped(asked), cap=cap)
 
     async def steps(self, run_id: str, *, after: int = 0, results: bool = True) -> Sequence[Step]:
         """The run's steps."""
@@ -312,19 +332,12 @@ class Caller(Generic[Ctx]):
         try:
             run: Run = await handle.trigger(value, **_options(request))
         except ConflictError as error:
-            if is_scoped and not await self._sees(error.run_id):
+            if is_scoped and await self.find(error.run_id) is None:
                 raise _taken() from None
             raise
-        if is_scoped and run.disposition != "created" and not await self._sees(run.id):
+        if is_scoped and run.disposition != "created" and await self.find(run.id) is None:
             raise _taken()
         return run
-
-    async def _sees(self, run_id: str) -> bool:
-        try:
-            await self._found(run_id)
-        except HTTPException:
-            return False
-        return True
 
 
 def _options(request: TriggerRequest) -> TriggerOptions:

@@ -61,7 +61,7 @@ class Pages:
     async def runs(self, visit: Visit) -> Response:
         """All runs, as far as the URL says."""
         search = Search.from_query(visit.request.query_params)
-        if search.id is not None and await _is_run(visit, search.id):
+        if search.id is not None and await visit.caller.find(search.id) is not None:
             return answers.go(visit.urls.run(search.id))
         props: RunListProps = {
             "q": search.q,
@@ -219,11 +219,3 @@ class Pages:
 
 def _whole(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
-
-
-async def _is_run(visit: Visit, run_id: str) -> bool:
-    try:
-        await visit.run(run_id)
-    except HTTPException:
-        return False
-    return True

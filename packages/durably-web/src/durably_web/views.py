@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, cast
 
-from starlette.exceptions import HTTPException
 from typing_extensions import TypeVar
 
 from durably import (
@@ -21,7 +20,6 @@ from durably import (
     Step,
 )
 from durably_web.caller import MOST_LISTED, Caller
-from durably_web.components.panels import current_run
 
 In = TypeVar("In", covariant=True, default=object)
 Out = TypeVar("Out", covariant=True, default=object)
@@ -148,7 +146,7 @@ class RunActionsOf(Generic[Ctx]):
 
     async def get_run(self, run_id: str) -> Run | None:
         """The run; None if there is none for them."""
-        return await find_run(self._caller, run_id)
+        return await self._caller.find(run_id)
 
     async def get_steps(self, run_id: str) -> Sequence[Step]:
         """The run's steps."""
@@ -165,19 +163,9 @@ class WebContext(Generic[Ctx]):
     actions: RunActionsOf[Ctx]
 
 
-async def find_run(caller: Caller[Any], run_id: str) -> Run | None:
-    """The run, or None if there is none for this caller."""
-    try:
-        return await caller.run(run_id)
-    except HTTPException as error:
-        if error.status_code == 404:
-            return None
-        raise
-
-
 async def view_run(caller: Caller[Any], run_id: str, *, max_logs: int) -> RunView[Any, Any] | None:
     """The run and the end of its log."""
-    run = await find_run(caller, run_id)
+    run = await caller.find(run_id)
     if run is None:
         return None
     logs = await caller.last_logs(run_id, limit=min(max_logs, MOST_LOGS)) if max_logs > 0 else ()
@@ -194,11 +182,11 @@ async def view_job(
     max_logs: int,
 ) -> JobView[In, Out]:
     """The job, and the run that it is about."""
-    run = None if initial_run_id is None else await find_run(caller, initial_run_id)
+    run = None if initial_run_id is None else await caller.find(initial_run_id)
     if run is not None and run.job_name != job.name:
         run = None
     if run is None and auto_resume:
-        run = await current_run(caller, job.name)
+        run = await caller.current_run(job.name)
     if run is not None and run.is_terminal and follow_latest:
         [run] = await caller.runs(RunFilter(job_name=(job.name,)), limit=1) or [run]
     found = None if run is None else await view_run(caller, run.id, max_logs=max_logs)

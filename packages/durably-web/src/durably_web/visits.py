@@ -89,7 +89,7 @@ class Visit(Place):
         """How many runs fit in each status, counted up to `cap`; the answer may be some seconds old."""
         where = await self.caller.scoped(asked)
         return await self.recent.get(
-            ("counts", cap, *_key(where)), lambda: self.durably.count_by_status(where=where, cap=cap)
+            ("counts", cap, *_key(where)), lambda: self.caller.count_by_status(asked, cap=cap)
         )
 
     async def statistics(self, asked: RunFilter) -> Statistics:

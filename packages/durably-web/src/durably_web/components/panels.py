@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from markupsafe import Markup
 from typing_extensions import override
 
-from durably import Run, RunFilter
+from durably import Run
 from durably_web import bells
 from durably_web.bells import Bell, Topic
-from durably_web.caller import Caller
 from durably_web.components.base import Component, RunComponent
 from durably_web.components.logs import LogTail
 from durably_web.components.run import RunActions, RunFailure, RunPayload, RunProgress, RunStatusBadge
@@ -89,7 +88,7 @@ class JobPanel(Component):
 
     @override
     async def load(self, visit: Visit) -> JobPanelShown:
-        run = await current_run(visit.caller, self.job) if self.auto_resume else None
+        run = await visit.caller.current_run(self.job) if self.auto_resume else None
         return JobPanelShown(
             job=self.job,
             run_id=None if run is None else run.id,
@@ -104,12 +103,3 @@ class JobPanel(Component):
     @override
     def bells(self) -> Sequence[Bell]:
         return (bells.of_job(self.job), bells.JOBS)
-
-
-async def current_run(caller: Caller[Any], job_name: str) -> Run | None:
-    """The run of a job that is going on: one that is executed before one that waits before one that is to start."""
-    for status in ("running", "waiting", "pending"):
-        runs = await caller.runs(RunFilter(job_name=(job_name,), status=(status,)), limit=1)
-        if runs:
-            return runs[0]
-    return None

@@ -172,13 +172,13 @@ class RunExplanation(RunComponent):
         run = await visit.run(self.run_id)
         explanation = await visit.caller.explain(self.run_id)
         allowed = await visit.caller.allowed(run)
-        other_id = await _visible(visit, _other_run(explanation))
+        other_id = _other_run(explanation)
         is_private = not await visit.caller.sees_workers()
         return ExplanationShown(
             run=run,
             text=in_private(explanation) if is_private else str(explanation),
             signal=explanation if isinstance(explanation, WaitingForSignal) and "signal" in allowed else None,
-            other_id=other_id,
+            other_id=other_id if other_id and await visit.caller.find(other_id) else None,
         )
 
 
@@ -309,15 +309,6 @@ def _other_run(explanation: Explanation) -> str | None:
             return holder_id
         case _:
             return None
-
-
-async def _visible(visit: Visit, run_id: str | None) -> str | None:
-    if run_id is None:
-        return None
-    try:
-        return (await visit.run(run_id)).id
-    except HTTPException:
-        return None
 
 
 def _tree(text: str) -> payloads.Node | None:
