@@ -14,10 +14,10 @@ from durably import ConfigurationError, Durably, JobHandle, LogEntry, RunFilter,
 from durably_web.answers import CSP
 from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig
-from durably_web.embedding import InTemplates, Ui, find_mount
+from durably_web.embedding import InTemplates, Ui
 from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, HasHtml, Kit
-from durably_web.mounting import check_prefix
+from durably_web.mounting import check_prefix, find_mount
 from durably_web.policy import Policy
 from durably_web.sealing import Seal
 from durably_web.site import Site, SiteOptions

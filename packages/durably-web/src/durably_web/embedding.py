@@ -21,11 +21,8 @@ from typing import (
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Mount
-from starlette.types import ASGIApp
 from typing_extensions import Unpack
 
-from durably import ConfigurationError
 from durably_web.components.base import Component
 from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
 from durably_web.components.jobs import JobCard, JobList, WorkersTable
@@ -253,34 +250,3 @@ class InTemplates:
 
 def _request(found: object) -> Request | None:
     return cast("Request", found) if isinstance(found, Request) else None
-
-
-def find_mount(request: Request | None, app: ASGIApp, prefix: str | None) -> str:
-    """Where the dashboard is, as the browser sees it.
-
-    Raises:
-        ConfigurationError: Nobody tells.
-    """
-    if prefix is not None:
-        return prefix
-    outer = None if request is None else request.scope.get("app")
-    place = None if outer is None else _place_among(getattr(outer, "routes", []), app)
-    if request is None or place is None:
-        raise ConfigurationError(
-            "a component on a page of yours must know where the dashboard is mounted: "
-            "DurablyWeb(…, prefix='/durably')"
-        )
-    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    return root.rstrip("/") + place
-
-
-def _place_among(routes: list[BaseRoute], app: ASGIApp) -> str | None:
-    for route in routes:
-        if not isinstance(route, Mount):
-            continue
-        if route.app is app:
-            return route.path
-        inner = _place_among(list(route.routes), app)
-        if inner is not None:
-            return route.path + inner
-    return None

@@ -64,12 +64,6 @@ COMPONENTS: Final[Mapping[str, type[Component]]] = {
 }
 """By name: each has a URL of its own, where its inside is fetched."""
 
-INLINE: Final = frozenset(
-    {"run_status", "run_progress", "run_actions", "conn_indicator", "sparkline", "trigger_button"}
-)
-"""Those that may stand within a line."""
-
-
 CLASSES: Final = re.compile(r' class="dw-[^"]*"')
 """Text cannot look like this: its quotes are escaped."""
 
@@ -153,7 +147,6 @@ class Kit:
             self._templates.render(
                 "durably/host.html",
                 c=component,
-                tag="span" if component.name in INLINE else "div",
                 url=url if component.live or trigger.startswith("load") else None,
                 trigger=trigger,
                 inner=inner,

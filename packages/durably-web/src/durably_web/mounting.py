@@ -5,10 +5,12 @@ strips it and says nothing, `FastAPI(root_path=…)` names a proxy's prefix that
 After `relocate` they agree: `root_path` is the mount as the browser sees it, and `path` begins with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from starlette.types import Scope
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp, Scope
 
 from durably import ConfigurationError
 
@@ -60,3 +62,34 @@ def _mounts(root: str, prefix: str | None) -> Iterator[str]:
         # A proxy's prefix stands in front of the mount and was stripped from the path.
         _, slash, rest = root[1:].partition("/")
         root = slash + rest
+
+
+def find_mount(request: Request | None, app: ASGIApp, prefix: str | None) -> str:
+    """Where the dashboard is, as the browser sees it.
+
+    Raises:
+        ConfigurationError: Nobody tells.
+    """
+    if prefix is not None:
+        return prefix
+    outer = None if request is None else request.scope.get("app")
+    place = None if outer is None else _place_among(getattr(outer, "routes", []), app)
+    if request is None or place is None:
+        raise ConfigurationError(
+            "a component on a page of yours must know where the dashboard is mounted: "
+            "DurablyWeb(…, prefix='/durably')"
+        )
+    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    return root.rstrip("/") + place
+
+
+def _place_among(routes: Sequence[BaseRoute], app: ASGIApp) -> str | None:
+    for route in routes:
+        if not isinstance(route, Mount):
+            continue
+        if route.app is app:
+            return route.path
+        inner = _place_among(route.routes, app)
+        if inner is not None:
+            return route.path + inner
+    return None

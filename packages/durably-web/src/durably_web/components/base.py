@@ -40,6 +40,8 @@ class Component(ABC):
 
     name: ClassVar[str]
     swap: ClassVar[str] = "innerHTML"
+    is_inline: ClassVar[bool] = False
+    """Whether it may stand within a line."""
     is_held: ClassVar[bool] = False
     """Whether it is left alone while somebody works with what is in it."""
 

@@ -108,6 +108,7 @@ class Sparkline(ThroughputChart):
     """The same within a line."""
 
     name: ClassVar[str] = "sparkline"
+    is_inline: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ class ConnectionIndicator(Component):
     live: bool = False
 
     name: ClassVar[str] = "conn_indicator"
+    is_inline: ClassVar[bool] = True
 
     @override
     async def load(self, visit: Visit) -> None:

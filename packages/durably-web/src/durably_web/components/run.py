@@ -54,6 +54,7 @@ class RunStatusBadge(RunComponent):
     """The run's status: an icon and a word."""
 
     name: ClassVar[str] = "run_status"
+    is_inline: ClassVar[bool] = True
 
     @override
     async def load(self, visit: Visit) -> RunShown:
@@ -70,6 +71,7 @@ class RunProgress(RunComponent):
     message: bool = True
 
     name: ClassVar[str] = "run_progress"
+    is_inline: ClassVar[bool] = True
     rings: ClassVar[Sequence[RunPart]] = ("progress", "status")
 
     @override
@@ -96,6 +98,7 @@ class RunActions(RunComponent):
     actions: tuple[RunOperation, ...] = ("cancel", "retry", "retrigger", "delete")
 
     name: ClassVar[str] = "run_actions"
+    is_inline: ClassVar[bool] = True
 
     @override
     async def load(self, visit: Visit) -> ActionsShown:

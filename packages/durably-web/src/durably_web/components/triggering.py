@@ -164,6 +164,7 @@ class TriggerButton(Component):
     live: bool = False
 
     name: ClassVar[str] = "trigger_button"
+    is_inline: ClassVar[bool] = True
 
     @override
     async def load(self, visit: Visit) -> ButtonShown:
