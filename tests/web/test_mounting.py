@@ -4,7 +4,7 @@ import pytest
 from starlette.types import Scope
 
 from durably import ConfigurationError
-from durably_web.mounting import check_prefix, relocate
+from durably_web.mounting import check_prefix, is_elsewhere, relocate
 
 
 def scope(path: str, root: str | None = None) -> Scope:
@@ -66,3 +66,23 @@ def test_a_prefix_is_a_path_without_a_slash_at_its_end(prefix: str | None, place
 def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="'/durably'"):
         check_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix", "elsewhere"),
+    [
+        ("/durably", "/dashboard", True),
+        ("/durably", "/tools", True),
+        ("/durably", "/durably", False),
+        ("/durably/", "/tools/durably", False),
+        ("/tools/durably", "/durably", False),
+        ("/tools", "/tools/durably", False),
+        ("", "/durably", False),
+        ("/durably", "", False),
+        ("/durably", None, False),
+    ],
+)
+def test_a_prefix_that_contradicts_the_mount_is_known(
+    root: str, prefix: str | None, *, elsewhere: bool
+) -> None:
+    assert is_elsewhere(scope("/", root), prefix) is elsewhere

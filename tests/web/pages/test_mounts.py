@@ -180,3 +180,13 @@ async def test_a_server_may_serve_it_alone(durably: Durably) -> None:
     await web(durably)({"type": "lifespan"}, receive, send)
     await web(durably)({"type": "websocket", "path": "/"}, receive, send)
     assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete", "websocket.close"]
+
+
+async def test_a_prefix_that_contradicts_the_mount_is_told_once(
+    durably: Durably, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asking(Starlette(routes=[Mount("/durably", web(durably, prefix="/dashboard"))])) as client:
+        for _ in range(2):
+            assert 'href="/dashboard/runs"' in (await client.get("/durably/runs")).text
+    [told] = [record.getMessage() for record in caplog.records if record.name == "durably.web"]
+    assert "is mounted at '/durably', and its links lead to prefix='/dashboard'" in told

@@ -1,8 +1,7 @@
 """The front door of the web package."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jinja2 import Environment
 from starlette.requests import Request
@@ -12,12 +11,12 @@ from typing_extensions import Unpack
 
 from durably import ConfigurationError, Durably, JobHandle, LogEntry, RunFilter, RunStatus
 from durably_web.answers import CSP
-from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig
 from durably_web.embedding import InTemplates, Ui
 from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, HasHtml, Kit
 from durably_web.mounting import check_prefix, find_mount
+from durably_web.options import DurablyWebOptions, check_options
 from durably_web.policy import Policy
 from durably_web.sealing import Seal
 from durably_web.site import Site, SiteOptions
@@ -36,8 +35,6 @@ from durably_web.views import (
 from durably_web.visits import Visit
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from starlette.templating import Jinja2Templates
 
     from durably_web.caller import Caller
@@ -46,35 +43,6 @@ Ctx = TypeVar("Ctx")
 In = TypeVar("In")
 Out = TypeVar("Out")
 Renderer = TypeVar("Renderer", bound=Callable[[Any], HasHtml])
-
-
-class DurablyWebOptions(TypedDict, total=False):
-    """Options of `DurablyWeb`."""
-
-    prefix: str | None
-    """Where it is mounted, as the browser sees it, e.g. `/durably`. Starlette and FastAPI tell it by
-    themselves; Litestar and proxies that strip a part of the path do not."""
-    templates: "str | PathLike[str] | None"
-    """A folder with templates of yours: `durably/components/run_progress.html` is taken instead of ours."""
-    login_url: str | None
-    """Where somebody who is not signed in is sent; the page they wanted comes along as `next`."""
-    csp: str | None
-    """The Content-Security-Policy of the pages; None leaves it to you."""
-    allowed_hosts: Collection[str] | None
-    """Names under which the application is reached; others are refused. Default: any."""
-    trusted_origins: Collection[str]
-    """Other origins whose pages may send changes."""
-    csrf_token: Callable[[Request], tuple[str, str]] | None
-    """The name of a form field and its value, for applications whose middleware asks for one."""
-    audit: Callable[[AuditEntry[Any]], object] | None
-    """Called for each change that somebody made, or was kept from; see `AuditEntry`. Plain or async; what goes
-    wrong in it is logged, and changes no answer."""
-    secret_key: str | None
-    """Signs what `trigger_button` triggers, so that nobody can change it: 32 characters or more that nobody can
-    guess, the same in every process that serves the application. There are no such buttons without."""
-    api: bool
-    """Whether the HTTP interface of `create_durably_handler` is served below `/api`, for the same
-    visitors. Default: no."""
 
 
 class DurablyWeb(Generic[Ctx]):
@@ -103,7 +71,7 @@ class DurablyWeb(Generic[Ctx]):
         **options: Unpack[DurablyWebOptions],
     ) -> None:
         self.durably: Durably = durably
-        _refuse_unknown(options)
+        check_options(options)
         self._templates = Templates(options.get("templates"))
         self._kit = Kit(self._templates)
         guard = Guard(
@@ -311,7 +279,7 @@ class DurablyWeb(Generic[Ctx]):
 
         For frameworks that mount nothing: `application = web.wrap(get_asgi_application(), "/durably")`.
         """
-        mount = check_prefix(path)
+        mount = check_prefix(path, "path")
         if not mount:
             raise ConfigurationError("wrap needs a path of its own, e.g. '/durably'")
 
@@ -323,18 +291,6 @@ class DurablyWeb(Generic[Ctx]):
                 await app(scope, receive, send)
 
         return wrapped
-
-
-def _refuse_unknown(options: DurablyWebOptions) -> None:
-    known = ("authenticate", "auth", *DurablyWebOptions.__annotations__)
-    unknown = min(options.keys() - known, default=None)
-    if unknown is None:
-        return
-    if unknown in AuthConfig.__dataclass_fields__:
-        raise ConfigurationError(f"{unknown!r} is no option of its own; say auth=AuthConfig({unknown}=…)")
-    near = get_close_matches(unknown, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ConfigurationError(f"unknown option {unknown!r}{hint}; there are: {', '.join(known)}")
 
 
 def _only(

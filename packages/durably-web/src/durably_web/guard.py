@@ -1,13 +1,20 @@
 """What is looked at before a request is listened to: its Host, its origin, the size of its body."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from durably import ConfigurationError
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HOST: Final = re.compile(r"[\w:\[][\w.:\[\]-]*")
+"""A name or an address, with its port or without."""
+ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+")
 PORTS = {"http": 80, "https": 443}
 MOST_BYTES = 1_200_000
 """Of a request's body: somewhat more than the largest input that core stores by default."""
@@ -15,13 +22,31 @@ MOST_BYTES = 1_200_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Refuses requests that a page of another site could have made a browser send."""
+    """Refuses requests that a page of another site could have made a browser send.
+
+    Raises:
+        ConfigurationError: One of the hosts or origins is none.
+    """
 
     allowed_hosts: Collection[str] | None = None
     """Names under which the application is reached, as in URLs (`app.example`, `localhost:8000`; without a
     port: any); None: any name."""
     trusted_origins: Collection[str] = ()
     """Other origins whose pages may send changes, e.g. `http://localhost:5173`."""
+
+    def __post_init__(self) -> None:
+        for host in _texts("allowed_hosts", self.allowed_hosts, "['app.example']"):
+            if not HOST.fullmatch(host):
+                raise ConfigurationError(
+                    f"allowed_hosts: {host!r} is no host name; say e.g. 'app.example' or 'localhost:8000', each by "
+                    "name, and leave allowed_hosts out to serve any"
+                )
+        for origin in _texts("trusted_origins", self.trusted_origins, "['http://localhost:5173']"):
+            if not ORIGIN.fullmatch(origin):
+                raise ConfigurationError(
+                    f"trusted_origins: {origin!r} is no origin; say scheme and host as a browser does, e.g. "
+                    "'http://localhost:5173'"
+                )
 
     def check(self, request: Request) -> None:
         """Let the request pass, or refuse it.
@@ -59,6 +84,16 @@ class Guard:
             return _names(origin, request.headers.get("host", ""))
         is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         return is_json or request.headers.get("hx-request") == "true"
+
+
+def _texts(name: str, given: object, example: str) -> Iterator[str]:
+    """Those that were given, if they are what they should be: a text alone would be taken letter by letter."""
+    if isinstance(given, str) or not isinstance(given, Collection | None):
+        raise ConfigurationError(f"{name} must be a list, e.g. {example}; not {given!r}")
+    for one in cast("Collection[object]", given or ()):
+        if not isinstance(one, str):
+            raise ConfigurationError(f"{name} must be a list of texts, e.g. {example}; {one!r} is none")
+        yield one
 
 
 def _names(origin: str, host: str) -> bool:

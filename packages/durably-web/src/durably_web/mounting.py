@@ -15,19 +15,33 @@ from starlette.types import ASGIApp, Scope
 from durably import ConfigurationError
 
 
-def check_prefix(prefix: str | None) -> str | None:
+def check_prefix(prefix: object, name: str = "prefix") -> str | None:
     """A mount as the browser sees it: empty, or `/durably`, `/tools/durably`.
 
     Raises:
         ConfigurationError: It is none.
     """
-    if prefix is None or (prefix.startswith("/") and not prefix.endswith("/") and "//" not in prefix):
-        return prefix
-    if prefix in {"", "/"}:
+    if prefix is None:
+        return None
+    text = prefix if isinstance(prefix, str) else "none"
+    if text in {"", "/"}:
         return ""
+    if text[0] == "/" != text[-1] and "//" not in text:
+        return text
     raise ConfigurationError(
-        f"prefix must begin with a slash and not end with one, e.g. '/durably', not {prefix!r}"
+        f"{name} must begin with a slash and not end with one, e.g. '/durably', not {prefix!r}"
     )
+
+
+def is_elsewhere(scope: Scope, prefix: str | None) -> bool:
+    """Whether the mount that the framework tells of cannot be the one that was said.
+
+    A proxy may have taken something off the front, and a framework may tell of a part.
+    """
+    root: str = scope.get("root_path", "").rstrip("/")
+    if not prefix or not root:
+        return False
+    return not (root.endswith(prefix) or prefix.endswith(root) or prefix.startswith(f"{root}/"))
 
 
 def relocate(scope: Scope, prefix: str | None = None) -> Scope:

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
@@ -22,9 +22,10 @@ from durably_web.auth import RunOperation
 from durably_web.components.base import from_query
 from durably_web.doorbell import Hub
 from durably_web.guard import Guard
+from durably_web.hooks import wrong_answer
 from durably_web.kit import COMPONENTS, Kit
 from durably_web.live import live
-from durably_web.mounting import relocate
+from durably_web.mounting import is_elsewhere, relocate
 from durably_web.pages import Pages
 from durably_web.policy import Answered, Policy
 from durably_web.sealing import Seal
@@ -71,11 +72,19 @@ class Site:
         self._actions = Actions(kit, self._pages)
         self._recent = Recent(durably.environment.monotonic)
         self._hub = Hub(durably)
+        self._is_told_where = False
         # No redirects to other spellings of a path: the mount may not be what the router thinks it is.
         self._router = Router(self._routes(), redirect_slashes=False, default=self._nowhere)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
+        if not self._is_told_where and is_elsewhere(scope, self._options.prefix):
+            self._is_told_where = True
+            logger.warning(
+                "the dashboard is mounted at %r, and its links lead to prefix=%r; that is right only behind a "
+                "proxy which makes the one of the other",
+                scope["root_path"], self._options.prefix,
+            )  # fmt: skip
         await self._router(relocate(scope, self._options.prefix), receive, send)
 
     def _routes(self) -> list[BaseRoute]:
@@ -157,14 +166,22 @@ class Site:
 
     def _place(self, request: Request) -> Place:
         theme = request.cookies.get(THEME_COOKIE)
-        token = self._options.csrf_token
         return Place(
             request=request,
             urls=Urls(request.scope["root_path"]),
             now=instant(self._durably.environment.now()),
             theme=theme if theme in THEMES else None,
-            csrf=None if token is None else token(request),
+            csrf=self._token(request),
         )
+
+    def _token(self, request: Request) -> tuple[str, str] | None:
+        if self._options.csrf_token is None:
+            return None
+        match cast("object", self._options.csrf_token(request)):
+            case (str(name), str(value)):
+                return name, value
+            case other:
+                raise wrong_answer("csrf_token", other, "the name of a form's field, and its value")
 
     def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
