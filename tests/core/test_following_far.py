@@ -14,12 +14,15 @@ import pytest
 from durably import (
     Durably,
     JobHandle,
+    RunCancelledError,
     RunSnapshot,
     RunsSnapshot,
     RunUpdate,
     StepSnapshot,
     ValidationError,
+    WorkerError,
 )
+from durably.errors import StoreBusyError
 from durably.stores.watching import Tail
 from tests.core.sample_jobs import Ledger, ledger
 from tests.core.talking import Talk, collect, finished, heard, rises, said, states, talking
@@ -69,6 +72,32 @@ async def test_what_another_process_does_while_a_subscriber_looks_wakes_it(
 
     monkeypatch.setattr(store, "follow", cancelled_behind_its_back)
     assert states(await collect(subscription)) == ["cancelled"]
+
+
+async def test_trouble_that_passes_at_once_costs_a_waiter_no_polling_interval(
+    another: Callable[..., Durably], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = another(worker=False), another(worker=False)
+    await here.init()
+    await there.init()
+    run = await there.register(talking).trigger(Talk())
+    store, waiters = here._store, here._waiters  # pyright: ignore[reportPrivateUsage]
+    troubles: list[WorkerError] = []
+    here.on("worker:error", troubles.append)
+
+    async def busy_once(seen: object) -> object:
+        monkeypatch.undo()
+        raise StoreBusyError("busy")
+
+    monkeypatch.setattr(store, "news", busy_once)
+    waiting = asyncio.create_task(here.wait_for_run(run.id))
+    async with asyncio.timeout(30):
+        while not any(watch.seen for watch in waiters._watches[run.id]):  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.005)
+        await there.cancel(run.id)
+        with pytest.raises(RunCancelledError):
+            await waiting
+    assert [trouble.context for trouble in troubles] == ["wait"]
 
 
 async def test_one_look_serves_all_subscribers_of_a_process(

@@ -11,6 +11,7 @@ from durably.doorbell import Doorbell
 from durably.environment import Environment
 from durably.errors import NotRunningError, StoreError
 from durably.events import Event, EventType, RunEvent, WorkerError
+from durably.insistence import pause_after
 from durably.stores.base import Store
 from durably.stores.watching import Seen
 
@@ -168,15 +169,20 @@ class Waiters:
             self._task = self._environment.spawn(self._look_again(), name="durably:waiters")
 
     async def _look_again(self) -> None:
-        rings = self._bell.rings
+        rings, failures = self._bell.rings, 0
         while True:
-            await self._bell.wait(rings, seconds=self._pause())
+            if not failures:
+                await self._bell.wait(rings, seconds=self._pause())
             rings = self._bell.rings
             try:
                 await self._look()
+                failures = 0
             except StoreError as error:
+                failures += 1
                 self._bus.publish(WorkerError(context="wait", error=error))
-                await self._environment.sleep(self._polling_interval)
+                # Not cut short by the bell: trouble is never asked twice without a pause.
+                pause = pause_after(failures, self._environment)
+                await self._environment.sleep(min(pause, self._pause()))
 
     def _pause(self) -> float:
         intervals = (watch.polling_interval for watches in self._watches.values() for watch in watches)
