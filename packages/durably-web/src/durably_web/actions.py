@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from durably import ConflictError, Run, ValidationError
-from durably_web import answers
+from durably_web import answers, wording
 from durably_web.auth import RunOperation, TriggerRequest
 from durably_web.bulk import MOST, BulkAction, Matching, apply
 from durably_web.components.base import from_query
@@ -18,7 +19,7 @@ from durably_web.components.panels import RunPanel
 from durably_web.components.run import RunActions
 from durably_web.components.triggering import ButtonShown, Mode, TriggerButton, TriggerForm
 from durably_web.kit import Kit
-from durably_web.notices import notice
+from durably_web.notices import QUESTIONS, Question, notice
 from durably_web.pages import Pages
 from durably_web.search import Search
 from durably_web.sent import Form, Sent
@@ -29,10 +30,6 @@ FAR: Final = "Of these, the ones that the list's search looks at, which are the 
 WHICH: Final[Mapping[BulkAction, str]] = {
     "retry": "Failed and cancelled runs",
     "cancel": "Runs that have not ended",
-}
-QUESTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "cancel": ("Cancel this run?", "What it does now is cut off. Finished steps stay.", "Cancel run"),
-    "delete": ("Delete this run?", "Its steps, logs and payloads are gone for good.", "Delete run"),
 }
 
 
@@ -47,8 +44,9 @@ class Actions:
         """Do one thing with one run."""
         form = await Form.of(visit.request)
         run = await visit.caller.run(run_id, action)
-        if action in QUESTIONS and form.get("confirmed") != "yes":
-            return self._ask(visit, run, action, form)
+        question = QUESTIONS.get(action)
+        if question is not None and form.get("confirmed") != "yes":
+            return self._ask(visit, run, action, question, form)
         try:
             return await self._done(visit, run, action, form)
         except ConflictError:
@@ -144,9 +142,11 @@ class Actions:
             word = action.capitalize()
             return self._pages.question(
                 visit,
-                question=f"{word} {len(chosen)} selected runs?",
-                detail="Those where it makes no sense any more are left alone.",
-                word=word,
+                Question(
+                    text=f"{word} {len(chosen)} selected runs?",
+                    detail="Those where it makes no sense any more are left alone.",
+                    word=word,
+                ),
                 action=visit.urls.bulk(),
                 back=page,
                 fields=[("action", action), ("next", page), *(("run", one) for one in chosen)],
@@ -167,16 +167,16 @@ class Actions:
         if not count:
             return answers.go(_noticed(page, "none-match"))
         word = action.capitalize()
-        which = (
-            f"the newest {count:,} of the runs" if has_more else "1 run" if count == 1 else f"{count:,} runs"
-        )
+        which = f"the newest {count:,} of the runs" if has_more else wording.many(count, "run")
         those = ": ".join(filter(None, [WHICH[action], asked.words(visit.now)]))
         return self._pages.question(
             visit,
-            question=f"{word} {which} that match?",
-            detail=f"{those}. {FAR if matching.wanted.text else ''}What has changed by then is left alone, "
-            f"and so is what comes new. At most {MOST:,} at once.",
-            word=word if action == "retry" else "Cancel runs",
+            Question(
+                text=f"{word} {which} that match?",
+                detail=f"{those}. {FAR if matching.wanted.text else ''}What has changed by then is left alone, "
+                f"and so is what comes new. At most {MOST:,} at once.",
+                word=word if action == "retry" else "Cancel runs",
+            ),
             action=visit.urls.bulk(),
             back=page,
             fields=[
@@ -189,16 +189,12 @@ class Actions:
             ],
         )
 
-    def _ask(self, visit: Visit, run: Run, action: RunOperation, form: Form) -> Response:
-        question, detail, word = QUESTIONS[action]
-        page = answers.back(form.get("next"), visit.urls.run(run.id))
+    def _ask(self, visit: Visit, run: Run, action: RunOperation, question: Question, form: Form) -> Response:
         return self._pages.question(
             visit,
-            question=question,
-            detail=f"{run.job_name} {run.id}. {detail}",
-            word=word,
+            replace(question, detail=f"{run.job_name} {run.id}. {question.detail}"),
             action=visit.urls.of_run(run.id, action),
-            back=page,
+            back=answers.back(form.get("next"), visit.urls.run(run.id)),
             fields=[("next", form.get("next"))] if form.get("next") else [],
         )
 

@@ -1,9 +1,33 @@
-"""What a page says at its top after something was done: told by a code in the URL, never by its text."""
+"""What a page asks before something is done, and what it says at its top afterwards.
+
+What it says is told by a code in the URL, never by its text.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Whether somebody is sure."""
+
+    text: str
+    detail: str
+    word: str
+    """Of the button that does it."""
+
+
+QUESTIONS: Final[Mapping[str, Question]] = {
+    "cancel": Question(
+        text="Cancel this run?", detail="What it does now is cut off. Finished steps stay.", word="Cancel run"
+    ),
+    "delete": Question(
+        text="Delete this run?", detail="Its steps, logs and payloads are gone for good.", word="Delete run"
+    ),
+}
+"""What is asked before an action on a run; the others can be undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

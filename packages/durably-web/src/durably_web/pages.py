@@ -1,6 +1,6 @@
 """The pages: components put together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from markupsafe import Markup
@@ -27,7 +27,7 @@ from durably_web.components.run import (
 from durably_web.components.runs import Column, RunListProps, RunsFilter, RunsTable, StatusTabs
 from durably_web.components.triggering import FormShown, TriggerForm
 from durably_web.kit import Kit
-from durably_web.notices import notice
+from durably_web.notices import Question, notice
 from durably_web.search import Search
 from durably_web.visits import Place, Visit
 
@@ -163,17 +163,15 @@ class Pages:
     def question(
         self,
         visit: Visit,
+        question: Question,
         *,
-        question: str,
-        detail: str,
-        word: str,
         action: str,
         back: str,
-        fields: list[tuple[str, str]],
+        fields: Sequence[tuple[str, str]],
     ) -> Response:
         """Are you sure? For browsers without our script."""
-        context = {"question": question, "detail": detail, "word": word, "action": action}
-        text = self._render(visit, "question", "", {**context, "back": back, "fields": fields})
+        context = {"question": question, "action": action, "back": back, "fields": fields}
+        text = self._render(visit, "question", "", context)
         return answers.document(text, csp=self._csp)
 
     def trouble(self, place: Place, error: HTTPException, *, request_id: str | None = None) -> Response:

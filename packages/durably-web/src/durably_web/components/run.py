@@ -22,7 +22,7 @@ from durably_web.auth import RunOperation
 from durably_web.bells import RunPart
 from durably_web.components.base import RunComponent
 from durably_web.explaining import in_private
-from durably_web.notices import Notice, notice
+from durably_web.notices import QUESTIONS, Notice, Question, notice
 from durably_web.timeline import Timeline, timeline
 from durably_web.visits import Visit
 
@@ -88,6 +88,10 @@ class ActionsShown:
     edits: bool
     """Whether its input may be edited and sent again."""
     notice: Notice | None = None
+
+    def question(self, action: RunOperation) -> Question | None:
+        """What is asked before this is done."""
+        return QUESTIONS.get(action)
 
 
 @dataclass(frozen=True)
