@@ -24,6 +24,9 @@ async def test_a_person_at_this_machine_is_let_in(client: str, host: str) -> Non
         ("127.0.0.1", {"host": "127.0.0.1.evil.example"}),
         ("127.0.0.1", {"x-forwarded-for": "10.0.0.7"}),
         ("127.0.0.1", {"forwarded": "for=10.0.0.7"}),
+        # A proxy that says nothing else of itself.
+        ("127.0.0.1", {"x-forwarded-proto": "https"}),
+        ("127.0.0.1", {"via": "1.1 proxy"}),
     ],
 )
 async def test_nobody_else_is(client: str | None, headers: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ import pytest
 from starlette.types import Scope
 
 from durably import ConfigurationError
-from durably_web.mounting import check_prefix, is_elsewhere, relocate
+from durably_web.mounting import check_prefix, is_below, is_elsewhere, relocate
 
 
 def scope(path: str, root: str | None = None) -> Scope:
@@ -86,3 +86,22 @@ def test_a_prefix_that_contradicts_the_mount_is_known(
     root: str, prefix: str | None, *, elsewhere: bool
 ) -> None:
     assert is_elsewhere(scope("/", root), prefix) is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "answer"),
+    [
+        ("/durably", None, True),
+        ("/durably/runs", "", True),
+        ("/durably-old", "", False),
+        ("/", "", False),
+        # `--root-path /tools`: uvicorn puts it in front of the path, others do not.
+        ("/tools/durably/runs", "/tools", True),
+        ("/durably/runs", "/tools", True),
+        ("/tools/durably", "/tools/", True),
+        ("/tools/hello", "/tools", False),
+        ("/tools", "/tools", False),
+    ],
+)
+def test_what_is_wrapped_is_told_from_the_rest(path: str, root: str | None, answer: bool) -> None:
+    assert is_below(scope(path, root), "/durably") is answer

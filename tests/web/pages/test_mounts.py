@@ -95,6 +95,9 @@ PLACES = {
     "litestar": Place(litestar, "/durably"),
     "litestar-nested": Place(lambda durably: litestar(durably, "/tools/durably"), "/tools/durably"),
     "django": Place(in_django, "/durably"),
+    "django-behind-a-stripping-proxy": Place(
+        lambda durably: stripping(in_django(durably), "/proxy", root_path="/proxy"), "/proxy/durably"
+    ),
 }
 
 

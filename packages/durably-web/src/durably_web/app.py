@@ -15,7 +15,7 @@ from durably_web.auth import AuthConfig
 from durably_web.embedding import InTemplates, Ui
 from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, HasHtml, Kit
-from durably_web.mounting import check_prefix, find_mount
+from durably_web.mounting import check_prefix, find_mount, is_below
 from durably_web.options import DurablyWebOptions, check_options
 from durably_web.policy import Policy
 from durably_web.sealing import Seal
@@ -284,8 +284,7 @@ class DurablyWeb(Generic[Ctx]):
             raise ConfigurationError("wrap needs a path of its own, e.g. '/durably'")
 
         async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-            place: str = scope.get("path", "")
-            if scope["type"] == "http" and (place == mount or place.startswith(f"{mount}/")):
+            if scope["type"] == "http" and is_below(scope, mount):
                 await self({**scope, "root_path": scope.get("root_path", "") + mount}, receive, send)
             else:
                 await app(scope, receive, send)

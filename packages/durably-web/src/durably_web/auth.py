@@ -29,7 +29,7 @@ PayloadKind: TypeAlias = Literal["input", "output", "error", "traceback", "step"
 a step returned, a signal sent to it, or the cursor it has saved; the text of a progress; a line of the log
 and its fields; an idempotency key, a concurrency key, a signal's key."""
 
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 """Headers that proxies set: a peer on this machine may stand for anybody."""
 
 

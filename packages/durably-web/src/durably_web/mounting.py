@@ -58,10 +58,24 @@ def relocate(scope: Scope, prefix: str | None = None) -> Scope:
     return {**scope, "root_path": base, "path": path, "raw_path": quote(path).encode("ascii")}
 
 
+def is_below(scope: Scope, mount: str) -> bool:
+    """Whether a request is for what stands at this path, behind what a proxy has stripped.
+
+    Servers that were told so (`--root-path`) put that in front of the path again, or they do not.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return any(_is_at(place, mount) for place in (path, path.removeprefix(root)))
+
+
+def _is_at(path: str, mount: str) -> bool:
+    return path == mount or path.startswith(f"{mount}/")
+
+
 def _local(path: str, root: str, prefix: str | None) -> str:
     """The path below the mount, beginning with a slash."""
     for mount in _mounts(root, prefix):
-        if path == mount or path.startswith(f"{mount}/"):
+        if _is_at(path, mount):
             path = path.removeprefix(mount)
             break
     return "/" + path.strip("/")
