@@ -28,6 +28,7 @@ from durably_web.components.runs import Column, RunListProps, RunsFilter, RunsTa
 from durably_web.components.triggering import FormShown, TriggerForm
 from durably_web.kit import Kit
 from durably_web.notices import Question, notice
+from durably_web.reading import whole
 from durably_web.search import Search
 from durably_web.visits import Place, Visit
 
@@ -102,7 +103,7 @@ class Pages:
             run_explanation=RunExplanation(run_id),
             run_progress=RunProgress(run_id, big=True),
             steps_waterfall=StepsWaterfall(
-                run_id, unfold=query.get("unfold", "")[:600], at=_whole(query.get("at", ""))
+                run_id, unfold=query.get("unfold", "")[:600], at=whole(query.get("at", "")) or 0
             ),
             log_tail=LogTail(run_id, id="dw-log"),
             run_facts=RunFacts(run_id),
@@ -213,7 +214,3 @@ class Pages:
                 **context,
             },
         )
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0

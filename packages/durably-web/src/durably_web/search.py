@@ -3,12 +3,13 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from starlette.datastructures import QueryParams
 
 from durably import RunFilter, RunStatus, SearchBy
+from durably_web.reading import instant, is_preset, whole
 from durably_web.wording import STATUSES, stamp
 
 WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -16,8 +17,6 @@ WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 LABEL: Final = re.compile(r"([A-Za-z0-9._/-]{1,255})([=:])([^\x00]{0,255})")
 """No run has another one."""
 ID_PART: Final = re.compile(r"(?=.*[0-9])[0-9a-f-]{6,36}|[0-9a-f-]{8,36}", re.IGNORECASE)
-PRESET: Final = re.compile(r"([1-9][0-9]{0,3})(m|h|d)")
-UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,30 +51,28 @@ class Search:
         wanted = query.getlist("status")
         # The fields for exact times go along with the form also while they are hidden.
         created = query.get("created", "exact")
-        is_preset = PRESET.fullmatch(created) is not None
         is_exact = created == "exact"
         return cls(
             q=query.get("q", "").replace("\0", "").strip()[:600],
             job_name=query.get("job") or None,
             status=tuple(status for status in STATUSES if status in wanted),
             labels={label[1]: label[3] for label in map(LABEL.fullmatch, query.getlist("label")) if label},
-            since=created if is_preset else query.get("since", "")[:40] if is_exact else "",
+            since=created if is_preset(created) else query.get("since", "")[:40] if is_exact else "",
             until=query.get("until", "")[:40] if is_exact else "",
-            before=_position(query.get("before", "")),
-            after=_position(query.get("after", "")),
+            before=whole(query.get("before", "")),
+            after=whole(query.get("after", "")),
             cursor=query.get("cursor", "")[:100] or None,
         )
 
     @property
     def query(self) -> list[tuple[str, str]]:
         """The question as a URL has it, but for the statuses and the page."""
-        is_preset = PRESET.fullmatch(self.since) is not None
         return [
             ("q", self.q),
             ("job", self.job_name or ""),
             *(("label", f"{key}={value}") for key, value in self.labels.items()),
-            ("created", self.since if is_preset else ""),
-            ("since", "" if is_preset else self.since),
+            ("created", self.since if is_preset(self.since) else ""),
+            ("since", "" if is_preset(self.since) else self.since),
             ("until", self.until),
         ]
 
@@ -152,27 +149,9 @@ class Search:
         )
 
 
-def instant(text: str, now: datetime) -> datetime | None:
-    """`24h` ago, to the minute, or an instant in ISO 8601; without a zone it is UTC; None: it is neither."""
-    preset = PRESET.fullmatch(text)
-    try:
-        if preset is not None:
-            return (now - int(preset[1]) * UNITS[preset[2]]).replace(second=0, microsecond=0)
-        moment = datetime.fromisoformat(text) if text else None
-        if moment is None:
-            return None
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
 def _label(word: str) -> tuple[str, str] | None:
     """The label that a word means; none in quotes, and none where an error has a colon at its end."""
     found = LABEL.fullmatch(word.replace('"', ""))
     if word.startswith('"') or found is None or (found[2] == ":" and not found[3]):
         return None
     return found[1], found[3]
-
-
-def _position(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -13,6 +13,7 @@ from durably_web.auth import TriggerRequest
 from durably_web.components.triggering import FormShown, Mode, TriggerForm
 from durably_web.forms.filling import fill, read
 from durably_web.guard import read_body
+from durably_web.reading import whole
 from durably_web.visits import Visit
 
 MOST_FIELDS: Final = 5_000
@@ -45,8 +46,7 @@ class Form:
 
     def number(self, name: str) -> int | None:
         """The last value of a field, if it is a whole number."""
-        text = self.get(name)
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+        return whole(self.get(name))
 
     def all(self, name: str) -> list[str]:
         """Every value of a field."""

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote
 
@@ -31,7 +32,7 @@ from durably_web.policy import Answered, Policy
 from durably_web.sealing import Seal
 from durably_web.sent import Form
 from durably_web.urls import Urls, with_query
-from durably_web.visits import Place, Recent, Visit, instant
+from durably_web.visits import Place, Recent, Visit, page_of
 
 Handler: TypeAlias = Callable[[Visit], Awaitable[Response]]
 
@@ -161,7 +162,7 @@ class Site:
     def _is_our_page(self, request: Request) -> bool:
         """Whether the page that is looked at, or a part of which is asked for, is below the mount."""
         base = request.scope["root_path"]
-        page = self._place(request).page.partition("?")[0]
+        page = page_of(request).partition("?")[0]
         return page == base or page.startswith(f"{base}/")
 
     def _place(self, request: Request) -> Place:
@@ -169,7 +170,7 @@ class Site:
         return Place(
             request=request,
             urls=Urls(request.scope["root_path"]),
-            now=instant(self._durably.environment.now()),
+            now=datetime.fromtimestamp(self._durably.environment.now(), UTC),
             theme=theme if theme in THEMES else None,
             csrf=self._token(request),
         )
@@ -242,7 +243,7 @@ class Site:
         return answers.fragment(self._kit.trouble(error), status=error.status_code, headers=headers)
 
     def _login(self, request: Request) -> str | None:
-        page = self._place(request).page
+        page = page_of(request)
         if self._options.login_url is None or page.startswith(self._options.login_url):
             return None
         return with_query(self._options.login_url, {"next": page})

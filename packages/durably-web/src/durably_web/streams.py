@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -49,7 +49,7 @@ from durably_web.pacing import Message, Throttle
 from durably_web.redaction import Redaction
 from durably_web.steps import StepNews
 from durably_web.telling import RunsTeller, RunTeller
-from durably_web.wire import Wire, brief, dump, log_event, step_event
+from durably_web.wire import MILLISECOND, Wire, brief, dump, log_event, step_event
 
 logger: logging.Logger = logging.getLogger("durably.web")
 
@@ -74,7 +74,6 @@ NEVER = 86_400_000
 
 CURSOR = re.compile(r"\d{1,18}\.\d{1,18}")
 EPOCH = datetime.fromtimestamp(0, UTC)
-MILLISECOND = timedelta(milliseconds=1)
 HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "Content-Type": "text/event-stream"}
 
 Outbox: TypeAlias = MemoryObjectSendStream[Message]
@@ -130,7 +129,7 @@ class Streams:
         where = await caller.scoped(asked, subscribing=True)
         cursor = _cursor(last_id)
         if cursor is None:
-            since = EPOCH + timedelta(seconds=self._durably.environment.now())
+            since = datetime.fromtimestamp(self._durably.environment.now(), UTC)
             updates = await caller.subscribe_runs(asked, limit=0)
             id: str | None = _id_of_list((await anext(updates)).cursor, since)
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +27,14 @@ PLACES: Final = frozenset({"before", "after", "cursor", "notice"})
 T = TypeVar("T")
 
 
+def page_of(request: Request) -> str:
+    """The path of the page that is looked at, also where a part of it is asked for."""
+    current = urlsplit(request.headers.get("hx-current-url", ""))
+    if current.path:
+        return with_query(current.path, parse_qsl(current.query))
+    return with_query(request.url.path, parse_qsl(request.url.query))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """A request, before it is known who sends it: what every page needs."""
@@ -41,11 +49,8 @@ class Place:
 
     @property
     def page(self) -> str:
-        """The path of the page that is looked at, also where a part of it is asked for."""
-        current = urlsplit(self.request.headers.get("hx-current-url", ""))
-        if current.path:
-            return with_query(current.path, parse_qsl(current.query))
-        return with_query(self.request.url.path, parse_qsl(self.request.url.query))
+        """The path of the page that is looked at."""
+        return page_of(self.request)
 
     def paged(self, **place: int | str) -> str:
         """The same page at another place of its list: `before=…`, `after=…`; without any: its beginning."""
@@ -132,8 +137,3 @@ def _key(where: RunFilter) -> tuple[Hashable, ...]:
         where.created_before,
         where.is_nothing,
     )
-
-
-def instant(seconds: float) -> datetime:
-    """Seconds since the epoch, as the clock of the engine gives them."""
-    return datetime.fromtimestamp(seconds, UTC)

@@ -37,7 +37,7 @@ def dump(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def instant(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
     """As `Date.prototype.toISOString` writes it."""
     if moment is None:
         return None
@@ -58,9 +58,9 @@ def client_run(run: Run) -> Wire:
         "output": stored(run.output_json),
         "error": reason(run),
         "labels": dict(run.labels),
-        "startedAt": instant(run.started_at),
-        "completedAt": instant(run.completed_at),
-        "createdAt": instant(run.created_at),
+        "startedAt": iso(run.started_at),
+        "completedAt": iso(run.completed_at),
+        "createdAt": iso(run.created_at),
         "isTerminal": run.is_terminal,
         "isActive": not run.is_terminal,
     }
@@ -76,8 +76,8 @@ def client_step(run_id: str, step: Step) -> Wire:
         "status": step.status,
         "output": stored(step.result_json),
         "error": None if step.error is None else step.error.message,
-        "startedAt": instant(step.started_at),
-        "completedAt": instant(step.completed_at),
+        "startedAt": iso(step.started_at),
+        "completedAt": iso(step.completed_at),
     }
 
 
@@ -140,7 +140,7 @@ def leased(run: Run) -> Wire:
         run,
         input=json.loads(run.input_json),
         leaseOwner=run.lease_owner or "",
-        leaseExpiresAt=instant(run.lease_expires_at) or "",
+        leaseExpiresAt=iso(run.lease_expires_at) or "",
     )
 
 
@@ -197,6 +197,6 @@ def _event(type: str, run: Run, facts: Mapping[str, object], *, at: datetime, se
         "jobName": run.job_name,
         **facts,
         "labels": dict(run.labels),
-        "timestamp": instant(at),
+        "timestamp": iso(at),
         "sequence": sequence,
     }

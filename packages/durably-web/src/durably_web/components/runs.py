@@ -13,7 +13,8 @@ from durably_web.bells import Bell, Topic
 from durably_web.bulk import SOURCES, BulkAction
 from durably_web.caller import MOST_LISTED
 from durably_web.components.base import Component
-from durably_web.search import PRESET, Search, Wanted, instant
+from durably_web.reading import instant, is_preset
+from durably_web.search import Search, Wanted
 from durably_web.visits import Visit
 from durably_web.wording import STATUSES
 
@@ -300,8 +301,8 @@ class RunsFilter(RunList):
             q=self.q,
             job_name=self.job_name,
             status=self.status[0] if len(self.status) == 1 else None,
-            preset=self.since if PRESET.fullmatch(self.since) else "",
-            since=_field("" if PRESET.fullmatch(self.since) else self.since, visit.now),
+            preset=self.since if is_preset(self.since) else "",
+            since=_field("" if is_preset(self.since) else self.since, visit.now),
             until=_field(self.until, visit.now),
             labels=self.labels or {},
             jobs=tuple(sorted(visit.durably.jobs)),
