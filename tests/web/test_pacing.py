@@ -1,4 +1,4 @@
-from durably_web.pacing import Message, Throttle
+from durably_web.api.pacing import Message, Throttle
 
 
 class Clock:

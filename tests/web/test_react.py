@@ -25,7 +25,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from durably import Durably, JobHandle
-from durably_web import AuthConfig, allow_local, create_durably_handler, streams
+from durably_web import AuthConfig, allow_local, create_durably_handler
+from durably_web.api import streams
 from tests.web.browser import CACHE, browsing
 from tests.web.jobs import Pages, Rows, import_pages
 from tests.web.node import npm

@@ -11,7 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from durably import Durably, RunFilter, StepContext
-from durably_web import AuthConfig, DurablyHandler, create_durably_handler, streams
+from durably_web import AuthConfig, DurablyHandler, create_durably_handler
+from durably_web.api import streams
 from tests.web.jobs import import_pages
 from tests.web.patience import PATIENCE
 from tests.web.serving import Told, listening, serving

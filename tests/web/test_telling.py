@@ -18,8 +18,8 @@ from durably import (
     StepSnapshot,
     StepStatus,
 )
-from durably_web.telling import RunsTeller, RunTeller
-from durably_web.wire import Wire
+from durably_web.api.telling import RunsTeller, RunTeller
+from durably_web.api.wire import Wire
 from tests.web.jobs import import_pages
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -44,12 +44,12 @@ from durably import (
     RunVanished,
     StepSnapshot,
 )
+from durably_web.api.news import StepNews
+from durably_web.api.pacing import Message, Throttle
+from durably_web.api.telling import RunsTeller, RunTeller
+from durably_web.api.wire import MILLISECOND, Wire, brief, dump, log_event, step_event
 from durably_web.caller import Caller
-from durably_web.pacing import Message, Throttle
 from durably_web.redaction import Redaction
-from durably_web.steps import StepNews
-from durably_web.telling import RunsTeller, RunTeller
-from durably_web.wire import MILLISECOND, Wire, brief, dump, log_event, step_event
 
 logger: logging.Logger = logging.getLogger("durably.web")
 

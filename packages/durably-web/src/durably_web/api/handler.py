@@ -1,4 +1,4 @@
-"""The JSON and event-stream interface that the reference's clients speak."""
+"""Answering requests: each is let in, read, and answered in the words of the reference."""
 
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -11,15 +11,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from durably import ConfigurationError, Durably, RunFilter, RunStatus
+from durably_web.api.refusals import refusal
+from durably_web.api.streams import Streams
+from durably_web.api.wire import STATUSES, Wire, client_run, client_step, dump
 from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig, TriggerRequest
 from durably_web.caller import MOST_LISTED, Caller
 from durably_web.guard import Guard, read_body
 from durably_web.mounting import relocate
 from durably_web.policy import Policy
-from durably_web.refusals import refusal
-from durably_web.streams import Streams
-from durably_web.wire import STATUSES, Wire, client_run, client_step, dump
 
 Ctx = TypeVar("Ctx")
 

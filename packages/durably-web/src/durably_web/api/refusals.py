@@ -15,8 +15,8 @@ from durably import (
     StoreError,
     ValidationError,
 )
+from durably_web.api.wire import WORDS, dump
 from durably_web.policy import Answered
-from durably_web.wire import WORDS, dump
 
 logger: logging.Logger = logging.getLogger("durably.web")
 

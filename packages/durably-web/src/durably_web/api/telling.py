@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from durably import LogLine, Progress, Run, RunSnapshot, RunUpdate, RunVanished, StepSnapshot
-from durably_web.wire import (
+from durably_web.api.wire import (
     WORDS,
     Wire,
     WireStatus,

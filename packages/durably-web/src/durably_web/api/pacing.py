@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from durably_web.wire import Wire
+from durably_web.api.wire import Wire
 
 ENDINGS = frozenset({"run:complete", "run:fail", "run:cancel", "run:delete"})
 
