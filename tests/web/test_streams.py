@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from durably import Durably, RunFilter, StepContext
-from durably_web import AuthConfig, DurablyHandler, create_durably_handler
+from durably_web import AuthConfig, DurablyHandler, create_durably_handler, eventstream
 from durably_web.api import streams
 from tests.web.jobs import import_pages
 from tests.web.patience import PATIENCE
@@ -496,7 +496,7 @@ def handlers(durably: Durably) -> int:
 async def test_a_client_that_does_not_read_is_dropped_and_holds_nothing_up(
     handler: DurablyHandler[str], durably: Durably, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "PATIENCE", 0.2)
+    monkeypatch.setattr(eventstream, "PATIENCE", 0.2)
 
     @durably.job
     async def talkative(step: StepContext, lines: int) -> None:

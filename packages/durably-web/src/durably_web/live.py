@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 from anyio import CancelScope, Event, current_time, sleep
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,25 +18,18 @@ from durably import RunFilter
 from durably_web import bells
 from durably_web.caller import Caller
 from durably_web.doorbell import STATS_EVERY, Hub, Listener
+from durably_web.eventstream import AFTER_ACCIDENTS, AT_ONCE, event_stream
 
 LIFE: Final = 600.0
 """Seconds after which a stream ends and the page goes on with another one."""
 HEARTBEAT: Final = 45.0
 """Seconds between two signs of life: proxies hang up after a minute, and so does our script."""
-PATIENCE: Final = 20.0
-"""Seconds after which a page that does not read is gone."""
-FAREWELL: Final = 1.0
-"""Seconds that a stream has to end by itself when the server is told to stop."""
 MOST_TOPICS: Final = 32
 MOST_STREAMS: Final = 2000
 PACE: Final = 0.1
 """Seconds in which names gather after some were told …"""
 CROWD: Final = 0.01
 """… or this many for each page that listens: a thousand of them fetch every ten seconds."""
-
-# Milliseconds after which a browser comes again.
-AFTER_ACCIDENTS: Final = 2000
-AT_ONCE: Final = 50
 
 CURSOR: Final = re.compile(r"[0-9.]{1,40}")
 HEADERS: Final = {"cache-control": "no-store, no-transform", "x-content-type-options": "nosniff"}
@@ -66,16 +59,13 @@ async def live(request: Request, caller: Caller[Any], hub: Hub) -> Response:
         await shutdown.wait()
         listener.end()
 
-    return EventSourceResponse(
+    return event_stream(
         _events(hub, listener, seen, shutdown),
         headers=HEADERS,
-        sep="\n",
-        ping=HEARTBEAT,
-        ping_message_factory=lambda: ServerSentEvent("-", event="beat", sep="\n"),
-        send_timeout=PATIENCE,
-        data_sender_callable=farewell,
-        shutdown_event=shutdown,
-        shutdown_grace_period=FAREWELL,
+        beat=ServerSentEvent("-", event="beat", sep="\n"),
+        heartbeat=HEARTBEAT,
+        beside=farewell,
+        shutdown=shutdown,
     )
 
 

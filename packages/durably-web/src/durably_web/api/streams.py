@@ -24,7 +24,7 @@ from anyio import (
     current_time,
 )
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -49,6 +49,7 @@ from durably_web.api.pacing import Message, Throttle
 from durably_web.api.telling import RunsTeller, RunTeller
 from durably_web.api.wire import MILLISECOND, Wire, brief, dump, log_event, step_event
 from durably_web.caller import Caller
+from durably_web.eventstream import AFTER_ACCIDENTS, AT_ONCE, event_stream
 from durably_web.redaction import Redaction
 
 logger: logging.Logger = logging.getLogger("durably.web")
@@ -56,20 +57,13 @@ logger: logging.Logger = logging.getLogger("durably.web")
 LIFE = 60.0
 """Seconds after which a stream ends and its client goes on with another one."""
 HEARTBEAT = 15.0
-PATIENCE = 20.0
-"""Seconds after which a client that does not read is gone."""
-FAREWELL = 1.0
-"""Seconds that a stream has to end by itself once the server is told to stop."""
 AHEAD = 100
 """Events that are made before the client has taken those before them."""
 MOST_STREAMS = 1000
 """Streams that one handler serves at a time."""
 
-# Milliseconds after which a client comes again.
-AFTER_ACCIDENTS = 2000
-AT_ONCE = 50
 NEVER = 86_400_000
-"""A day, once a run's end is told. The reference's client never closes its `EventSource`, and takes the
+"""Milliseconds after which a client comes again once a run's end is told: a day. The reference's client never closes its `EventSource`, and takes the
 204 that would stop it for a broken connection."""
 
 CURSOR = re.compile(r"\d{1,18}\.\d{1,18}")
@@ -199,16 +193,13 @@ class _Stream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outbox, inbox = create_memory_object_stream[Message](AHEAD)
         shutdown = Event()
-        response = EventSourceResponse(
+        response = event_stream(
             self._chunks(inbox),
             headers=HEADERS,
-            sep="\n",
-            ping=HEARTBEAT,
-            ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
-            send_timeout=PATIENCE,
-            data_sender_callable=partial(self._produce, outbox, shutdown),
-            shutdown_event=shutdown,
-            shutdown_grace_period=FAREWELL,
+            beat=ServerSentEvent(comment="heartbeat", sep="\n"),
+            heartbeat=HEARTBEAT,
+            beside=partial(self._produce, outbox, shutdown),
+            shutdown=shutdown,
         )
         with self._streams.counted(), outbox, inbox:
             await response(scope, receive, send)
