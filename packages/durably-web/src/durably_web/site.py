@@ -1,21 +1,21 @@
 """The application below the mount: who is let in, which page answers, what happens when it cannot."""
 
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from durably import Durably, LogEntry, NotRunningError, RunNotFoundError, StoreError, ValidationError
-from durably_web import answers
+from durably import Durably, NotRunningError, RunNotFoundError, StoreError, ValidationError
+from durably_web import answers, downloads
 from durably_web.actions import Actions
 from durably_web.api import DurablyHandler
 from durably_web.assets import ASSETS
@@ -35,13 +35,13 @@ from durably_web.urls import Urls, with_query
 from durably_web.visits import Place, Recent, Visit, page_of
 
 Handler: TypeAlias = Callable[[Visit], Awaitable[Response]]
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 logger: logging.Logger = logging.getLogger("durably.web")
 
 ACTIONS: Final[tuple[RunOperation, ...]] = ("cancel", "retry", "retrigger", "delete")
 THEMES: Final = frozenset({"light", "dark"})
 THEME_COOKIE: Final = "dw-theme"
-PORTION: Final = 1000
 SOON: Final = {"retry-after": "5"}
 YEAR: Final = 31_536_000
 
@@ -89,39 +89,34 @@ class Site:
         await self._router(relocate(scope, self._options.prefix), receive, send)
 
     def _routes(self) -> list[BaseRoute]:
-        page, part, act = self._page, self._fragment, self._act
+        page, part, of_run, of_job = self._page, self._fragment, self._of_run, self._of_job
+        pages, actions = self._pages, self._actions
         routes: list[BaseRoute] = [
             Route("/static/{digest}/{name}", _asset),
-            Route("/", page(self._pages.overview)),
-            Route("/jobs", page(self._pages.jobs)),
-            Route("/jobs/{job_name}", page(lambda visit: self._pages.job(visit, _job_name(visit)))),
-            Route(
-                "/jobs/{job_name}/trigger",
-                page(lambda visit: self._actions.trigger(visit, _job_name(visit))),
-                methods=["POST"],
-            ),
-            Route("/workers", page(self._pages.workers)),
-            Route("/runs", page(self._pages.runs)),
-            Route("/runs/{run_id}", page(lambda visit: self._pages.run(visit, _run_id(visit)))),
-            Route("/runs/{run_id}/logs.ndjson", page(self._log)),
-            Route("/runs/{run_id}/{which}.json", page(_payload)),
-            Route("/runs/bulk", page(self._actions.bulk), methods=["POST"]),
-            Route(
-                "/runs/{run_id}/signal",
-                page(lambda visit: self._actions.signal(visit, _run_id(visit))),
-                methods=["POST"],
+            Route("/", page(pages.overview)),
+            Route("/jobs", page(pages.jobs)),
+            Route("/jobs/{job_name}", of_job(pages.job)),
+            Route("/jobs/{job_name}/trigger", of_job(actions.trigger), methods=["POST"]),
+            Route("/workers", page(pages.workers)),
+            Route("/runs", page(pages.runs)),
+            Route("/runs/{run_id}", of_run(pages.run)),
+            Route("/runs/{run_id}/logs.ndjson", of_run(downloads.log)),
+            Route("/runs/{run_id}/{which}.json", of_run(downloads.payload)),
+            Route("/runs/bulk", page(actions.bulk), methods=["POST"]),
+            Route("/runs/{run_id}/signal", of_run(actions.signal), methods=["POST"]),
+            *(
+                Route(f"/runs/{{run_id}}/{one}", of_run(partial(actions.act, action=one)), methods=["POST"])
+                for one in ACTIONS
             ),
             Route("/-/theme", page(self._theme), methods=["POST"]),
-            Route("/-/press", page(self._actions.press), methods=["POST"]),
+            Route("/-/press", page(actions.press), methods=["POST"]),
             Route("/-/live", part(lambda visit: live(visit.request, visit.caller, self._hub))),
             Route("/-/{component}", part(self._component)),
         ]
         if self._options.api:
             # Who may do what, and from where, is decided by the same two.
             routes.append(Mount("/api", DurablyHandler(self._durably, self._policy, guard=self._guard)))
-        return routes + [
-            Route(f"/runs/{{run_id}}/{action}", page(act(action)), methods=["POST"]) for action in ACTIONS
-        ]
+        return routes
 
     # Who is let in
 
@@ -184,7 +179,7 @@ class Site:
             case other:
                 raise wrong_answer("csrf_token", other, "the name of a form's field, and its value")
 
-    def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _page(self, handler: Handler) -> Endpoint:
         async def answer(request: Request) -> Response:
             # A script puts what a form is answered into a part of a page; whoever only looks gets a page.
             is_part = request.method == "POST" and answers.is_htmx(request)
@@ -193,7 +188,13 @@ class Site:
 
         return answer
 
-    def _fragment(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _of_run(self, handler: Callable[[Visit, str], Awaitable[Response]]) -> Endpoint:
+        return self._page(lambda visit: handler(visit, visit.request.path_params["run_id"]))
+
+    def _of_job(self, handler: Callable[[Visit, str], Awaitable[Response]]) -> Endpoint:
+        return self._page(lambda visit: handler(visit, visit.request.path_params["job_name"]))
+
+    def _fragment(self, handler: Handler) -> Endpoint:
         async def answer(request: Request) -> Response:
             return await self._answered(request, handler, self._trouble_part)
 
@@ -264,16 +265,6 @@ class Site:
         component = from_query(kind, visit.request.query_params.multi_items())
         return answers.fragment(await self._kit.inside(component, visit))
 
-    def _act(self, action: RunOperation) -> Handler:
-        return lambda visit: self._actions.act(visit, _run_id(visit), action)
-
-    async def _log(self, visit: Visit) -> Response:
-        run_id = _run_id(visit)
-        # Refused before anything is sent.
-        await visit.caller.run(run_id, "logs")
-        headers = {**answers.SAFE, "content-disposition": answers.attachment(f"{run_id}.ndjson")}
-        return StreamingResponse(_lines(visit, run_id), headers=headers, media_type="application/x-ndjson")
-
     async def _theme(self, visit: Visit) -> Response:
         form = await Form.of(visit.request)
         response = answers.go(answers.back(form.get("next"), visit.urls.overview()))
@@ -289,46 +280,8 @@ class Site:
         return response
 
 
-def _run_id(visit: Visit) -> str:
-    run_id: str = visit.request.path_params["run_id"]
-    return run_id
-
-
-def _job_name(visit: Visit) -> str:
-    job_name: str = visit.request.path_params["job_name"]
-    return job_name
-
-
 async def _asset(request: Request) -> Response:
     asset = ASSETS.get(request.path_params["name"])
     if asset is None:
         return Response("Not found", 404, media_type="text/plain")
     return asset.response(request.path_params["digest"])
-
-
-async def _payload(visit: Visit) -> Response:
-    run = await visit.run(_run_id(visit))
-    which = visit.request.path_params["which"]
-    text = {"input": run.input_json, "output": run.output_json}.get(which)
-    if text is None:
-        raise HTTPException(404)
-    return answers.download(text, name=f"{run.id}-{which}.json", media_type="application/json")
-
-
-async def _lines(visit: Visit, run_id: str) -> AsyncIterator[bytes]:
-    after = 0
-    while portion := await visit.caller.logs(run_id, after=after, limit=PORTION):
-        yield b"".join(map(_line, portion))
-        after = portion[-1].sequence
-
-
-def _line(entry: LogEntry) -> bytes:
-    fields = {
-        "sequence": entry.sequence,
-        "time": entry.created_at.isoformat(),
-        "level": entry.level,
-        "step": entry.step_name,
-        "message": entry.message,
-        "fields": dict(entry.fields),
-    }
-    return json.dumps(fields, default=str).encode() + b"\n"

@@ -82,14 +82,14 @@ class RunsShown:
     """A page of runs."""
 
     runs: tuple[Run, ...]
-    before: int | None
+    before: int | None = None
     """Older runs than this one follow."""
+    after: int | None = None
+    """Newer runs than this one come before, if this is not the first page."""
     is_first: bool
     is_filtered: bool
     has_bulk: bool
     is_brief: bool
-    after: int | None
-    """Newer runs than this one come before, if this is not the first page."""
     columns: tuple[Column, ...]
     query: Sequence[tuple[str, str]]
     """What is asked for, as a form sends it."""
@@ -142,40 +142,37 @@ class RunsTable(RunList):
         shown = found[has_more:] if self.after is not None else found[:size]
         has_newer = has_more if self.after is not None else self.before is not None
         has_older = has_more if self.after is None else True
-        return RunsShown(
-            runs=tuple(shown),
+        return replace(
+            self._shown(shown, is_filtered=filter != RunFilter()),
             before=shown[-1].position if shown and has_older else None,
             after=shown[0].position if shown and has_newer else None,
-            is_first=self._is_first,
-            is_filtered=filter != RunFilter(),
-            has_bulk=self.bulk,
-            is_brief=self.brief,
-            columns=self._shown_columns,
-            query=self._question,
-            bulk_actions=self._bulk_actions,
         )
 
     async def _searched(self, visit: Visit, wanted: Wanted, size: int) -> RunsShown:
         found = await visit.caller.search(
             wanted.text, by=wanted.by, asked=wanted.filter, limit=size, cursor=self.cursor
         )
-        return RunsShown(
-            runs=found.runs,
-            before=None,
-            after=None,
-            is_first=self._is_first,
-            is_filtered=True,
-            has_bulk=self.bulk,
-            is_brief=self.brief,
-            columns=self._shown_columns,
-            query=self._question,
-            bulk_actions=self._bulk_actions,
+        return replace(
+            self._shown(found.runs, is_filtered=True),
             page_size=size,
             text=wanted.text,
             by=wanted.by,
             looked_at=found.looked_at,
             is_hidden=wanted.by == "error" and not visit.caller.redaction.is_none,
             cursor=found.cursor,
+        )
+
+    def _shown(self, runs: Sequence[Run], *, is_filtered: bool) -> RunsShown:
+        """The page, without what leads to others."""
+        return RunsShown(
+            runs=tuple(runs),
+            is_first=self._is_first,
+            is_filtered=is_filtered,
+            has_bulk=self.bulk,
+            is_brief=self.brief,
+            columns=self._shown_columns,
+            query=self._question,
+            bulk_actions=self._bulk_actions,
         )
 
     @property
