@@ -6,7 +6,7 @@ give the same history.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from threading import Thread
@@ -39,6 +39,7 @@ class SimLoop(TurnLoop):
         self._turns_now = 0
         self._on_turn = turning
         self._asleep = asleep
+        self._is_ending = False
         self._work: list[Coroutine[Any, Any, Any]] = []
         self.set_task_factory(_Factory(self._work))
         self.set_exception_handler(_forget)
@@ -88,12 +89,24 @@ class SimLoop(TurnLoop):
         The processes are dead by now: what their `finally` blocks do is refused by everything that
         counts.
         """
+        self._is_ending = True
         for work in self._work:
             # What a dead process's code raises reaches nobody.
             with suppress(BaseException):
                 work.close()
         self._work.clear()
         self.close()
+
+    def _asyncgen_finalizer_hook(self, generator: AsyncGenerator[object, None]) -> None:
+        """Close what nobody iterates over any more; at the end there is no turn left for it."""
+        if self.is_closed():
+            return
+        closing = generator.aclose()
+        if self._is_ending:
+            with suppress(BaseException):
+                closing.send(None)
+        else:
+            self.call_soon(self.create_task, closing)
 
     # The real world
 
