@@ -14,9 +14,10 @@ from durably_testing.errors import PromiseBroken
 from durably_testing.executions import Execution, Executions
 from durably_testing.faults import Fault, Plan, in_order
 from durably_testing.loop import outside_of_loops
+from durably_testing.passage import HORIZON
 from durably_testing.tokens import Setting, make_token
 from durably_testing.witness import story
-from durably_testing.world import HORIZON, Meanwhile, World
+from durably_testing.world import Meanwhile, World
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -18,11 +18,12 @@ from durably.spi import SqliteStore, Store
 from durably_testing.boundary import Word, about, guarded, has_moved, never
 from durably_testing.database import SharedConnection, borrow_database, give_back
 from durably_testing.effects import EffectLedger
-from durably_testing.environment import EPOCH, SimEnvironment
+from durably_testing.environment import SimEnvironment
 from durably_testing.faults import Fault, Moment, Plan, ProcessKind, deed
 from durably_testing.interposition import trouble
 from durably_testing.loop import SimLoop
 from durably_testing.oracle import violations
+from durably_testing.passage import HORIZON, NEWS, POLLING, Passage
 from durably_testing.processes import Process, current_process
 from durably_testing.realworld import doors
 from durably_testing.witness import Witness, story
@@ -33,28 +34,14 @@ Meanwhile: TypeAlias = Callable[[Durably, str], Awaitable[object]]
 """What the outside does while a run is executed: called with an instance that no fault strikes, and
 the run's id."""
 
-HORIZON = 7200.0
-"""Virtual seconds without any news after which whatever has not ended is stuck."""
 LEASE = 12.0
 HEARTBEAT = 5.0
-POLLING = 60.0
 RESTART = 1.0
 """Seconds until a killed worker's place is taken."""
-NEWS = 0.02
-"""Seconds until a process notices that another one has written something."""
-AFTERGLOW = 2.0
-"""Seconds after the end and after the last pause, in which zombies may show themselves."""
-SWEEPS = 120.0
-"""Seconds for which workers may find what slipped, where nothing at all is due any more."""
 MOST_WORDS = 5_000
 """Words to the store in one history."""
 LATENCY = (0.0002, 0.003)
 """Seconds that the store takes for a batch: from, to."""
-
-_UNFINISHED = "SELECT 1 FROM durably_runs WHERE status IN ('pending', 'running', 'waiting') LIMIT 1"
-_ACTIVE = """SELECT 1 FROM durably_runs WHERE status = 'running' UNION ALL
-SELECT 1 FROM durably_runs WHERE ready = 1 LIMIT 1"""
-_NEXT = "SELECT min(timer_at) FROM durably_runs WHERE timer_at IS NOT NULL"
 
 
 class World:
@@ -84,7 +71,6 @@ class World:
         self._jobs = tuple(jobs)
         self._resources = tuple(resources)
         self._random = Random(seed)
-        self._horizon = horizon
         self._by_word = {(fault.at, fault.moment): fault for fault in plan}
         self._processes: list[Process] = []
         self._instances: dict[Process, Durably] = {}
@@ -93,12 +79,7 @@ class World:
         self._rung: set[Process] = set()
         self._turns = 0
         self._made = 0
-        self._pending = 0
-        self._pending_until = 0.0
-        self._moved_at = 0.0
         self._lives: list[asyncio.Task[None]] = []
-        self._script: asyncio.Task[object] | None = None
-        self._over: asyncio.Event | None = None
         self._obstacle: Exception | None = None
         self.connection: SharedConnection = borrow_database()
         self.loop: SimLoop = SimLoop(turning=self._turning, asleep=self._asleep)
@@ -111,6 +92,7 @@ class World:
         self.witness: Witness = Witness(
             self.connection, effects, self.loop.time, is_deterministic=is_deterministic
         )
+        self._passage = Passage(self.loop, self.connection, self.witness, horizon=horizon)
         self._outside: Process = self._process("client", is_immune=True)
         self.store: Store
         """The client's: what it says there is said by the outside."""
@@ -157,12 +139,11 @@ class World:
         Args:
             meanwhile: What the outside does; its end is waited for too.
         """
-        self.do(self._rest(meanwhile))
+        self.do(self._passage.rest(meanwhile))
 
     def finish(self) -> None:
         """Let a `rest` come to its end."""
-        if self._over:
-            self._over.set()
+        self._passage.finish()
 
     def testify(self) -> None:
         """Demand that every run has ended, and that everything acknowledged is there."""
@@ -184,23 +165,6 @@ class World:
             if self._is_collecting:
                 gc.enable()
         give_back(self.connection)
-
-    async def _rest(self, meanwhile: Callable[[], Awaitable[object]] | None) -> None:
-        over = self._over = asyncio.Event()
-        self._moved_at = self.loop.time()
-        if meanwhile is not None:
-            self._script = self.loop.create_task(_done(meanwhile))
-            self._script.add_done_callback(lambda _: self._look())
-        self._look()
-        await over.wait()
-        if self._script is not None:
-            if not self._script.done():
-                self.witness.accuse("what happens meanwhile has not come to its end")
-                self._script.cancel()
-            elif (error := self._script.exception()) is not None:
-                raise error
-        await asyncio.sleep(max(0.0, self._pending_until - self.loop.time()) + AFTERGLOW)
-        self._over = None
 
     async def _testify(self) -> None:
         for run in await self.client.get_runs(status=("pending", "running", "waiting")):
@@ -259,10 +223,10 @@ class World:
         match kind:
             case "kill":
                 process.kill()
-                self._later(RESTART, lambda: self._start(f"{process.name}'"))
+                self._passage.later(RESTART, lambda: self._start(f"{process.name}'"))
             case "pause":
                 process.pause()
-                self._later(seconds, process.resume)
+                self._passage.later(seconds, process.resume)
             case "skew":
                 process.skew += seconds
                 self.witness.has_skew = True
@@ -315,20 +279,9 @@ class World:
         except DurablyError as error:
             # No restart helps.
             self._obstacle = error
-            self._look()
+            self._passage.give_up()
         self._instances[process] = durably
         await never()
-
-    def _later(self, seconds: float, call: Callable[[], object]) -> None:
-        """Have the world do something, whatever becomes of the process that is executing now."""
-        self._pending += 1
-        self._pending_until = max(self._pending_until, self.loop.time() + seconds)
-
-        def happen() -> None:
-            self._pending -= 1
-            call()
-
-        self.loop.call_later(seconds, happen, context=Context())
 
     # What happens to them
 
@@ -355,9 +308,9 @@ class World:
         self.witness.answered(process, word, args, answer)
         if word.has_moved:
             if word.verb != "renew":
-                self._moved_at = self.loop.time()
+                self._passage.moved()
             self._ring(process)
-            self._look()
+            self._passage.look()
         if not process.is_immune:
             await self._strike(process, word, "after")
 
@@ -407,54 +360,17 @@ class World:
         self.struck.append(f"{process.name} {words}")
         self.witness.note(process.name, f"** {words}")
 
-    # Time
+    def _asleep(self, seconds: float) -> float:
+        return self._passage.jump(seconds)
 
     def _latency(self) -> float:
         return self._random.uniform(*LATENCY)
-
-    def _look(self) -> None:
-        if self._over is None:
-            return
-        is_done = self._script is None or self._script.done()
-        is_calm = is_done and self.connection.execute(_UNFINISHED).fetchone() is None
-        if is_calm or self._obstacle is not None:
-            self._over.set()
-
-    def _asleep(self, seconds: float) -> float:
-        """How far time goes on: to the next timer, or, while no worker has anything to do, to what is due next."""
-        if seconds <= NEWS:
-            return seconds
-        # Whoever ended the last run may have died of it, and told nobody.
-        self._look()
-        if self._pending or (self._over and self._over.is_set()):
-            return seconds
-        now = self.loop.time()
-        is_active = self.connection.execute(_ACTIVE).fetchone() is not None
-        due_at = None if is_active else self._next_due()
-        events = () if is_active else (due_at, self.loop.next_immune_timer())
-        coming = [instant for instant in events if instant is not None]
-        if now - self._moved_at > (self._horizon if is_active or coming else SWEEPS):
-            self.finish()
-        jump = max(seconds, min(coming) - now) if coming else seconds
-        if (due_at is not None and now < due_at <= now + jump) or jump > POLLING:
-            # Nobody was idle: there was nothing to do until here. (Whoever polls sleeps for shorter.)
-            self._moved_at = now + jump
-        return jump
-
-    def _next_due(self) -> float | None:
-        """When the next run falls due, on the loop's clock."""
-        due_at: float | None = self.connection.execute(_NEXT).fetchone()[0]
-        return None if due_at is None else due_at - EPOCH
 
 
 def _context_of(process: Process) -> Context:
     context = Context()
     context.run(current_process.set, process)
     return context
-
-
-async def _done(work: Callable[[], Awaitable[object]]) -> object:
-    return await work()
 
 
 async def _leave(process: Process, durably: Durably, drain: float) -> None:
