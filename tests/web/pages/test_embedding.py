@@ -266,7 +266,8 @@ async def test_a_function_takes_the_place_of_a_template(web: DurablyWeb[str], du
         assert "<i>import-csv</i>" in (await client.get(f"/-/run_progress?run_id={run_id}")).text
     assert progress is not None
     with pytest.raises(
-        ConfigurationError, match="there is no component 'progress'; there are: conn_indicator"
+        ConfigurationError,
+        match=r"no component 'progress' \(did you mean 'run_progress'\?\); there are: conn_indicator",
     ):
         web.component("progress")
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from durably import Durably, RealEnvironment
 from durably.spi import SqliteStore
 from durably_web import AuthConfig, DurablyWeb, allow_local, create_durably_handler
+from durably_web.unavailable import NOT_OPEN, UNREACHABLE
 from tests.web.browser import browsing
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.jobs import JOBS
@@ -20,8 +21,6 @@ from tests.web.pages.test_embedding import host
 from tests.web.pages.test_lines import HTMX
 from tests.web.pages.test_lines import host as live_host
 from tests.web.serving import serving
-
-UNREACHABLE = "The database cannot be reached"
 
 
 @pytest.fixture
@@ -45,13 +44,13 @@ PAGES = ["/", "/runs?q=org=acme", "/jobs", "/jobs/approve-order", "/workers", "/
 
 
 async def test_a_stopped_database_is_told_with_a_way_to_try_again_and_recovers(
-    web: DurablyWeb[str], durably: Durably
+    web: DurablyWeb[str], durably: Durably, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with asking(web) as client:
         await durably.close()
         for path in PAGES:
             answer = await client.get(path)
-            assert (answer.status_code, UNREACHABLE in answer.text) == (503, True), path
+            assert (answer.status_code, NOT_OPEN in answer.text) == (503, True), path
             assert f'href="{path.replace("=acme", "%3Dacme")}">Try again<' in answer.text
             assert answer.headers["retry-after"] == "5"
         live = await client.get("/-/live?topics=run:some-run-id")
@@ -61,6 +60,10 @@ async def test_a_stopped_database_is_told_with_a_way_to_try_again_and_recovers(
         # It goes on listening, and takes the place of nothing that is shown.
         assert "data-dw-ended" not in part.text
         assert "data-dw-nothing" in part.text
+        # Who forgot to open it reads what to do.
+        told = [record.getMessage() for record in caplog.records if record.name == "durably.web"]
+        assert len(told) == len(PAGES) + 2
+        assert all("`async with durably:` opens it" in line for line in told)
         await durably.migrate()
         assert [(await client.get(path)).status_code for path in PAGES] == [200] * 5 + [404]
         assert (await client.get("/-/runs_table")).status_code == 200
@@ -113,7 +116,7 @@ async def test_a_page_of_a_host_stands_without_the_database(web: DurablyWeb[str]
         told = await client.get("/order")
         await durably.migrate()
         shown = await client.get("/order")
-    assert (told.status_code, UNREACHABLE in told.text, "Your order" in told.text) == (200, True, True)
+    assert (told.status_code, NOT_OPEN in told.text, "Your order" in told.text) == (200, True, True)
     assert "Pending" in shown.text
     # The element is the same, and fetches itself.
     assert told.text.partition(">")[0] == shown.text.partition(">")[0]
@@ -126,7 +129,7 @@ async def test_the_interface_says_so_too(durably: Durably) -> None:
         await durably.close()
         for path in ("/runs", "/run?runId=x", "/subscribe?runId=x"):
             answer = await client.get(path)
-            assert (answer.status_code, answer.json()) == (503, {"error": UNREACHABLE})
+            assert (answer.status_code, answer.json()) == (503, {"error": NOT_OPEN})
             assert answer.headers["retry-after"] == "5"
         await durably.migrate()
         assert (await client.get("/runs")).status_code == 200
@@ -155,20 +158,20 @@ async def test_an_open_page_keeps_what_it_shows_and_catches_up(
         await page.evaluate("durablyWeb.resync()")
         await expect(page.locator("[data-dw-trouble]")).to_have_count(4)
         await expect(status).to_contain_text("Pending")
-        await expect(page.locator("body")).not_to_contain_text(UNREACHABLE)
+        await expect(page.locator("body")).not_to_contain_text(NOT_OPEN)
 
         # Where nothing is yet it is said.
         await page.reload()
-        await expect(page.get_by_text(UNREACHABLE)).to_have_count(4)
+        await expect(page.get_by_text(NOT_OPEN)).to_have_count(4)
         await page.evaluate("durablyWeb.resync()")
         await page.clock.fast_forward(11_000)
-        await expect(page.get_by_text(UNREACHABLE)).to_have_count(4)
+        await expect(page.get_by_text(NOT_OPEN)).to_have_count(4)
         await durably.migrate()
         await durably.cancel(run.id)
         await page.clock.fast_forward(11_000)
         await page.evaluate("durablyWeb.resync()")
         await expect(status).to_contain_text("Cancelled")
-        await expect(page.locator("body")).not_to_contain_text(UNREACHABLE)
+        await expect(page.locator("body")).not_to_contain_text(NOT_OPEN)
         await expect(page.locator("[data-dw-trouble]")).to_have_count(0)
 
 

@@ -14,8 +14,8 @@ from durably import ConflictError, Run, ValidationError
 from durably_web import answers, wording
 from durably_web.auth import RunOperation, TriggerRequest
 from durably_web.bulk import MOST, BulkAction, Matching, apply
-from durably_web.components.base import from_query
 from durably_web.components.panels import RunPanel
+from durably_web.components.props import from_query
 from durably_web.components.run import RunActions
 from durably_web.components.triggering import ButtonShown, Mode, TriggerButton, TriggerForm
 from durably_web.kit import Kit

@@ -1,7 +1,8 @@
 """The front door of the web package."""
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from jinja2 import Environment
 from starlette.requests import Request
@@ -12,9 +13,12 @@ from typing_extensions import Unpack
 from durably import ConfigurationError, Durably, JobHandle, LogEntry, RunFilter, RunStatus
 from durably_web.answers import CSP
 from durably_web.auth import AuthConfig
+from durably_web.components.base import Component
 from durably_web.embedding import InTemplates, Ui
 from durably_web.guard import Guard
+from durably_web.hooks import check_hook
 from durably_web.kit import COMPONENTS, HasHtml, Kit
+from durably_web.mistakes import expect, nearest
 from durably_web.mounting import check_prefix, find_mount, is_below
 from durably_web.options import DurablyWebOptions, check_options
 from durably_web.policy import Policy
@@ -32,12 +36,16 @@ from durably_web.views import (
     view_run,
     view_runs,
 )
-from durably_web.visits import Visit
+from durably_web.visits import AnyRequest, Visit, request_of
 
 if TYPE_CHECKING:
     from starlette.templating import Jinja2Templates
 
     from durably_web.caller import Caller
+
+logger: logging.Logger = logging.getLogger("durably.web")
+
+MOST_TOLD: Final = 100
 
 Ctx = TypeVar("Ctx")
 In = TypeVar("In")
@@ -94,6 +102,7 @@ class DurablyWeb(Generic[Ctx]):
             ),
         )
 
+        self._told: set[str] = set()
         self.ui: Ui = Ui(self)
         """Components for pages of yours: `await web.ui.run_progress(request, run_id)`, or
         `web.ui.lazy.run_progress(run_id)`, which fetches itself."""
@@ -111,7 +120,7 @@ class DurablyWeb(Generic[Ctx]):
 
     async def use_job(
         self,
-        request: Request,
+        request: AnyRequest,
         job: JobHandle[In, Out],
         *,
         initial_run_id: str | None = None,
@@ -132,6 +141,9 @@ class DurablyWeb(Generic[Ctx]):
         Raises:
             HTTPException: They may not.
         """
+        expect(
+            "use_job", job, JobHandle, "given the job itself, not its name: web.use_job(request, import_csv)"
+        )
         caller = (await self.visit(request)).caller
         return await view_job(
             caller,
@@ -143,18 +155,19 @@ class DurablyWeb(Generic[Ctx]):
         )
 
     async def use_job_run(
-        self, request: Request, run_id: str | None, *, max_logs: int = 100
+        self, request: AnyRequest, run_id: str | None, *, max_logs: int = 100
     ) -> RunView[Any, Any] | None:
         """A run and the end of its log; None if there is none for them.
 
         Raises:
             HTTPException: They may not.
         """
+        expect("use_job_run", run_id, str | None, "given a run's id, or None")
         caller = (await self.visit(request)).caller
         return None if run_id is None else await view_run(caller, run_id, max_logs=max_logs)
 
     async def use_job_logs(
-        self, request: Request, run_id: str | None, *, max_logs: int = 100
+        self, request: AnyRequest, run_id: str | None, *, max_logs: int = 100
     ) -> Sequence[LogEntry]:
         """The end of a run's log, in order; nothing if there is no such run for them.
 
@@ -166,7 +179,7 @@ class DurablyWeb(Generic[Ctx]):
 
     async def use_runs(
         self,
-        request: Request,
+        request: AnyRequest,
         *,
         job_name: str | Sequence[str] = (),
         status: RunStatus | Sequence[RunStatus] = (),
@@ -180,6 +193,8 @@ class DurablyWeb(Generic[Ctx]):
             HTTPException: They may not.
             ValidationError: A status or a label is none.
         """
+        expect("labels", labels, Mapping | None, "a mapping, e.g. {'org': 'acme'}")
+        expect("job_name", job_name, Sequence, "a job's name, or several")
         asked = RunFilter(
             job_name=(job_name,) if isinstance(job_name, str) else job_name,
             status=(status,) if isinstance(status, str) else status,
@@ -187,7 +202,7 @@ class DurablyWeb(Generic[Ctx]):
         )
         return await view_runs((await self.visit(request)).caller, asked, page=page, page_size=page_size)
 
-    async def actions(self, request: Request) -> RunActionsOf[Ctx]:
+    async def actions(self, request: AnyRequest) -> RunActionsOf[Ctx]:
         """What may be done with runs, as whoever asks.
 
         Raises:
@@ -211,18 +226,29 @@ class DurablyWeb(Generic[Ctx]):
         """Renders the components."""
         return self._kit
 
-    async def visit(self, request: Request) -> Visit:
+    async def visit(self, request: AnyRequest) -> Visit:
         """Let in whoever looks at this page of yours; once for each request.
 
         Raises:
             HTTPException: They may not.
         """
+        of_page = request_of(request, "what a page of yours shows")
         key = f"durably_web.visit.{id(self)}"
-        known: Visit | None = request.scope.get(key)
+        known: Visit | None = of_page.scope.get(key)
         if known is None:
-            known = await self._site.admit(request, self.urls(request), is_ours=False)
-            request.scope[key] = known
+            known = await self._site.admit(of_page, self.urls(of_page), is_ours=False)
+            of_page.scope[key] = known
         return known
+
+    def notice(self, component: Component) -> None:
+        """Tell once, in the log, of a job that there is not, and of one whose name is nearly the same."""
+        job = component.about_job
+        if job is None or job in self.durably.jobs or job in self._told or len(self._told) >= MOST_TOLD:
+            return
+        meant = nearest(job, self.durably.jobs)
+        if meant:
+            self._told.add(job)
+            logger.warning("%s: there is no job %r%s", component.name, job, meant)
 
     def seal(self, job: str, input: object, idempotency_key: str | None) -> str:
         """What a button triggers, as nobody else can write it.
@@ -247,6 +273,12 @@ class DurablyWeb(Generic[Ctx]):
         Templates of yours with the names of ours (`durably/components/run_progress.html`) are taken
         instead of them from now on.
         """
+        expect(
+            "install",
+            getattr(templates, "env", templates),
+            Environment,
+            "given Jinja2Templates or an Environment",
+        )
         environment = templates if isinstance(templates, Environment) else templates.env
         # Jinja2 says narrower what may be in it than it takes.
         shared: dict[str, object] = environment.globals  # pyright: ignore[reportAssignmentType]
@@ -263,12 +295,15 @@ class DurablyWeb(Generic[Ctx]):
         Raises:
             ConfigurationError: There is no such component.
         """
+        expect("component", name, str, "given a name: @web.component('run_progress')")
         if name not in COMPONENTS:
             raise ConfigurationError(
-                f"there is no component {name!r}; there are: {', '.join(sorted(COMPONENTS))}"
+                f"there is no component {name!r}{nearest(name, COMPONENTS)}; there are: "
+                f"{', '.join(sorted(COMPONENTS))}"
             )
 
         def replace(renderer: Renderer) -> Renderer:
+            check_hook(f"component({name!r})", renderer, "c", is_plain=True)
             self._kit.renderers[name] = renderer
             return renderer
 

@@ -34,7 +34,8 @@ from durably import (
 )
 from durably_web.auditing import Audit, AuditEntry
 from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest
-from durably_web.hooks import answer_of, asked, settle, wrong_answer
+from durably_web.hooks import answer_of, asked, settle
+from durably_web.mistakes import wrong_answer
 from durably_web.redaction import Redaction
 
 Ctx = TypeVar("Ctx")

@@ -1,6 +1,6 @@
 """Components in pages of others: rendered now, or as placeholders that fetch themselves."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import (
     Any,
@@ -29,6 +29,8 @@ from durably_web.components.jobs import JobCard, JobList, WorkersTable
 from durably_web.components.logs import LogTail
 from durably_web.components.notes import ConnectionIndicator
 from durably_web.components.panels import JobPanel, RunPanel
+from durably_web.components.promised import Promised
+from durably_web.components.props import from_python, name_of
 from durably_web.components.run import (
     RunActions,
     RunExplanation,
@@ -43,7 +45,7 @@ from durably_web.components.runs import RunsFilter, RunsTable, StatusTabs
 from durably_web.components.triggering import TriggerButton, TriggerForm
 from durably_web.kit import Html, Kit
 from durably_web.urls import Urls
-from durably_web.visits import Visit
+from durably_web.visits import AnyRequest, Visit, request_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,8 +69,12 @@ class Host(Protocol):
         """Renders the components."""
         ...
 
-    async def visit(self, request: Request) -> Visit:
+    async def visit(self, request: AnyRequest) -> Visit:
         """Let in whoever looks at the page."""
+        ...
+
+    def notice(self, component: Component) -> None:
+        """Tell the page's author what looks like a mistake."""
         ...
 
     def seal(self, job: str, input: object, idempotency_key: str | None) -> str:
@@ -91,13 +97,19 @@ class _Now(Generic[P]):
     @overload
     def __get__(
         self, ui: "Ui", owner: type[object]
-    ) -> Callable[Concatenate[Request, P], Awaitable[Html]]: ...
+    ) -> Callable[Concatenate[AnyRequest, P], Coroutine[Any, Any, Html]]: ...
     def __get__(self, ui: "Ui | None", owner: type[object]) -> object:
-        return self if ui is None else partial(self._render, ui)
+        return self if ui is None else partial(self._promise, ui.host)
 
-    async def _render(self, ui: "Ui", request: Request, *args: P.args, **props: P.kwargs) -> Html:
-        component = self._component(*args, **props)
-        return await ui.host.kit.render(component, await ui.host.visit(request))
+    def _promise(self, host: Host, /, *args: object, **props: object) -> Promised[Html]:
+        async def render() -> Html:
+            request = request_of(args[0] if args else None, name)
+            component = from_python(self._component, args[1:], props)
+            host.notice(component)
+            return await host.kit.render(component, await host.visit(request))
+
+        name = name_of(self._component)
+        return Promised(name, render)
 
 
 class _Later(Generic[P]):
@@ -115,7 +127,9 @@ class _Later(Generic[P]):
 
     def render(self, host: Host, urls: Urls, /, *args: P.args, **props: P.kwargs) -> Html:
         """The placeholder."""
-        return host.kit.placeholder(self._component(*args, **props), urls)
+        component = from_python(self._component, args, props)
+        host.notice(component)
+        return host.kit.placeholder(component, urls)
 
 
 class Lazy:
@@ -164,8 +178,8 @@ class Lazy:
             ConfigurationError: There is no `secret_key`, or no such job.
             ValidationError: The input does not fit the job.
         """
-        token = self.host.seal(job, input, idempotency_key)
-        return self.host.kit.placeholder(TriggerButton(token, label, **props), self.host.urls(self.request))
+        button = from_python(TriggerButton, (self.host.seal(job, input, idempotency_key), label), props)
+        return self.host.kit.placeholder(button, self.host.urls(self.request))
 
     def assets(self, *, htmx: Htmx | None = "bundle") -> Html:
         """What a page's head needs for components.
@@ -209,19 +223,24 @@ class Ui:
     workers_table: Final = _Now(WorkersTable)
     conn_indicator: Final = _Now(ConnectionIndicator)
 
-    async def trigger_button(
+    def trigger_button(
         self,
-        request: Request,
+        request: AnyRequest,
         job: str,
         input: object = None,
         label: str = "Run",
         *,
         idempotency_key: str | None = None,
         **props: Unpack[Props],
-    ) -> Html:
+    ) -> Coroutine[Any, Any, Html]:
         """A button that triggers a run of this job with this input, and with no other; see `Lazy.trigger_button`."""
-        button = TriggerButton(self.host.seal(job, input, idempotency_key), label, **props)
-        return await self.host.kit.render(button, await self.host.visit(request))
+
+        async def render() -> Html:
+            visit = await self.host.visit(request_of(request, "trigger_button"))
+            sealed = self.host.seal(job, input, idempotency_key)
+            return await self.host.kit.render(from_python(TriggerButton, (sealed, label), props), visit)
+
+        return Promised("trigger_button", render)
 
     def assets(self, request: Request | None = None, *, htmx: Htmx | None = "bundle") -> Html:
         """What a page's head needs; see `Lazy.assets`."""

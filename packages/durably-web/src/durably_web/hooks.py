@@ -11,11 +11,11 @@ from typing import TypeVar, cast, get_type_hints
 from starlette.exceptions import HTTPException
 
 from durably import ConfigurationError
+from durably_web.mistakes import shown
 
 T = TypeVar("T")
 
 REFUSALS = range(400, 500)
-MOST_SHOWN = 80
 
 
 def check_hook(name: str, hook: object, *takes: str, is_plain: bool = False) -> None:
@@ -77,17 +77,6 @@ async def asked(hook: Callable[..., object], *arguments: object) -> HTTPExceptio
             return error
         raise
     return None if answer is None or answer else HTTPException(403, "Forbidden")
-
-
-def wrong_answer(name: str, answer: object, wanted: str) -> ConfigurationError:
-    """The error of a hook that answered what it may not."""
-    return ConfigurationError(f"{name} must answer {wanted}; it answered {shown(answer)}")
-
-
-def shown(value: object) -> str:
-    """A value as it is told in an error."""
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def _injected(hook: Callable[..., object], known: Signature) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Rendering components: now, or as placeholders that fetch themselves."""
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -8,7 +7,7 @@ from typing import Any, Final, Protocol
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
-from durably import NotRunningError, StoreError
+from durably import ConfigurationError, NotRunningError, StoreError
 from durably_web.components.base import Component
 from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
 from durably_web.components.jobs import JobCard, JobList, WorkersTable
@@ -27,11 +26,11 @@ from durably_web.components.run import (
 )
 from durably_web.components.runs import RunsFilter, RunsTable, StatusTabs
 from durably_web.components.triggering import TriggerButton, TriggerForm
+from durably_web.mistakes import wrong_answer
 from durably_web.templating import Templates
+from durably_web.unavailable import unavailable
 from durably_web.urls import Urls
 from durably_web.visits import Visit
-
-logger: logging.Logger = logging.getLogger("durably.web")
 
 COMPONENTS: Final[Mapping[str, type[Component]]] = {
     component.name: component
@@ -86,6 +85,14 @@ class Html(Markup):
         return self
 
 
+def _html(component: Component, made: object) -> str:
+    html: Callable[[], str] | None = getattr(made, "__html__", None)
+    if html is None:
+        wanted = "HTML: Markup, or anything else with __html__"
+        raise wrong_answer(f"the renderer of {component.name}", made, wanted)
+    return html()
+
+
 class Kit:
     """Renders components with these templates."""
 
@@ -100,12 +107,11 @@ class Kit:
             inner = await self.inside(component, visit)
         except HTTPException as error:
             inner = self.trouble(error)
-        except (StoreError, NotRunningError):
+        except (StoreError, NotRunningError) as error:
             # A page of ours says so as a whole; one of a host has more to tell.
             if visit.is_ours:
                 raise
-            logger.warning("the database cannot serve %s", component.name, exc_info=True)
-            inner = self.trouble(HTTPException(503))
+            inner = self.trouble(unavailable(error, component.name))
         return self._host(component, visit.urls, inner, trigger="dw-refresh")
 
     def placeholder(self, component: Component, urls: Urls) -> Html:
@@ -125,7 +131,7 @@ class Kit:
         """A component's template with something to show."""
         renderer = self.renderers.get(component.name)
         if renderer is not None:
-            return Markup(renderer(c).__html__())  # noqa: S704 - it says that it is HTML
+            return Markup(_html(component, renderer(c)))  # noqa: S704 - it says that it is HTML
         inner = self._templates.render(component.template, c=c, visit=visit)
         return Markup(CLASSES.sub("", inner)) if component.unstyled else inner  # noqa: S704 - only taken from
 
@@ -134,7 +140,13 @@ class Kit:
         return self._templates.render(f"durably/pages/{name}.html", **context)
 
     def head(self, urls: Urls, *, htmx: str | None) -> Html:
-        """What a page's head needs for components."""
+        """What a page's head needs for components.
+
+        Raises:
+            ConfigurationError: `htmx` is none of those.
+        """
+        if htmx not in {"bundle", "host", None}:
+            raise ConfigurationError(f"assets: htmx must be 'bundle', 'host' or None; not {htmx!r}")
         return Html(self._templates.render("durably/components/assets.html", urls=urls, htmx=htmx))
 
     def trouble(self, error: HTTPException) -> Markup:

@@ -1,10 +1,8 @@
 """The options of `DurablyWeb`, looked at where they are given."""
 
 from collections.abc import Callable, Collection
-from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from types import UnionType
 from typing import Any, TypedDict, cast
 
 from starlette.requests import Request
@@ -12,7 +10,8 @@ from starlette.requests import Request
 from durably import ConfigurationError
 from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig
-from durably_web.hooks import check_hook, shown
+from durably_web.hooks import check_hook
+from durably_web.mistakes import expect, nearest
 
 
 class DurablyWebOptions(TypedDict, total=False):
@@ -53,8 +52,8 @@ def check_options(options: DurablyWebOptions) -> None:
     _refuse_unknown(options)
     check_hook("csrf_token", options.get("csrf_token"), "request")
     for name, text in (("login_url", options.get("login_url")), ("csp", options.get("csp"))):
-        _expect(name, text, str | None, "a text, or None")
-    _expect("api", options.get("api", False), bool, "True or False")
+        expect(name, text, str | None, "a text, or None")
+    expect("api", options.get("api", False), bool, "True or False")
     login = options.get("login_url")
     if login is not None and not login.startswith(("/", "http://", "https://")):
         raise ConfigurationError(
@@ -65,16 +64,11 @@ def check_options(options: DurablyWebOptions) -> None:
 
 def _check_templates(folder: object) -> None:
     wanted = "a folder; for an environment of yours say web.install(templates)"
-    _expect("templates", folder, str | PathLike | None, wanted)
+    expect("templates", folder, str | PathLike | None, wanted)
     if folder is not None and not Path(cast("str", folder)).is_dir():
         raise ConfigurationError(
             f"templates: there is no folder {str(Path(cast('str', folder)).absolute())!r}"
         )
-
-
-def _expect(name: str, value: object, kind: UnionType | type, words: str) -> None:
-    if not isinstance(value, kind):
-        raise ConfigurationError(f"{name} must be {words}; not {shown(value)}")
 
 
 def _refuse_unknown(options: DurablyWebOptions) -> None:
@@ -84,6 +78,6 @@ def _refuse_unknown(options: DurablyWebOptions) -> None:
         return
     if unknown in AuthConfig.__dataclass_fields__:
         raise ConfigurationError(f"{unknown!r} is no option of its own; say auth=AuthConfig({unknown}=…)")
-    near = get_close_matches(unknown, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ConfigurationError(f"unknown option {unknown!r}{hint}; there are: {', '.join(known)}")
+    raise ConfigurationError(
+        f"unknown option {unknown!r}{nearest(unknown, known)}; there are: {', '.join(known)}"
+    )

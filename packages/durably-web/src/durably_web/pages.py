@@ -30,6 +30,7 @@ from durably_web.kit import Kit
 from durably_web.notices import Question, notice
 from durably_web.reading import whole
 from durably_web.search import Search
+from durably_web.unavailable import NOT_OPEN, UNREACHABLE
 from durably_web.visits import Place, Visit
 
 ROWS: Final = 50
@@ -43,8 +44,9 @@ TROUBLES: Final[Mapping[int, tuple[str, str]]] = {
     413: ("Too large", "What you sent has more bytes than are taken."),
     422: ("This cannot be used", "A value does not fit."),
     500: ("Something went wrong", "It is in the server's log under this id."),
-    503: ("The database cannot be reached", "Nothing is lost. Try again in a moment."),
+    503: (UNREACHABLE, "Nothing is lost. Try again in a moment."),
 }
+CLOSED: Final = NOT_OPEN, "It is starting or ending, or nobody opens it; its log says more."
 
 
 class Pages:
@@ -177,7 +179,8 @@ class Pages:
 
     def trouble(self, place: Place, error: HTTPException, *, request_id: str | None = None) -> Response:
         """A page that says what is wrong."""
-        title, text = TROUBLES.get(error.status_code, TROUBLES[400])
+        is_closed = error.status_code == 503 and error.detail == NOT_OPEN
+        title, text = CLOSED if is_closed else TROUBLES.get(error.status_code, TROUBLES[400])
         is_passing = error.status_code >= 500 and place.request.method == "GET"
         again = place.page if is_passing else None
         context = {"title": title, "text": text, "request_id": request_id, "again": again}

@@ -11,7 +11,8 @@ from durably import ConfigurationError, Durably
 from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig
 from durably_web.caller import Caller
-from durably_web.hooks import check_hook, settle, shown, wrong_answer
+from durably_web.hooks import check_hook, settle
+from durably_web.mistakes import expect, wrong_answer
 
 Ctx = TypeVar("Ctx")
 
@@ -45,10 +46,7 @@ class Policy(Generic[Ctx]):
         on_request: Callable[[], object] | None = None,
         audit: Callable[[AuditEntry[Ctx]], object] | None = None,
     ) -> None:
-        if not _is_instance(durably):
-            raise ConfigurationError(
-                f"the first argument must be an instance, e.g. Durably('sqlite:///app.db'); not {shown(durably)}"
-            )
+        expect("the first argument", durably, Durably, "an instance, e.g. Durably('sqlite:///app.db')")
         if not callable(getattr(auth, "authenticate", None)):
             raise ConfigurationError(
                 "auth must be an AuthConfig whose authenticate is a function of the request; "
@@ -83,7 +81,3 @@ class Policy(Generic[Ctx]):
 def _is_somebody(ctx: object) -> bool:
     """False is what a check answers that forgot to refuse; nobody is a user too, in Starlette and in Django."""
     return bool(ctx) and getattr(ctx, "is_authenticated", True) is not False
-
-
-def _is_instance(durably: object) -> bool:
-    return isinstance(durably, Durably)

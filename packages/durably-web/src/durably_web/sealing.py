@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from durably import ConfigurationError, Durably
+from durably_web.mistakes import nearest, shown
 
 SHORTEST_KEY: Final = 32
 LONGEST: Final = 5_400
@@ -66,7 +67,9 @@ class Seal:
             )
         handle = durably.get_job(job)
         if handle is None:
-            raise ConfigurationError(f"there is no job {job!r}; there are: {', '.join(sorted(durably.jobs))}")
+            raise ConfigurationError(
+                f"there is no job {shown(job)}{nearest(str(job), durably.jobs)}; there are: {', '.join(sorted(durably.jobs))}"
+            )
         value: object = ANYTHING.dump_python(input, mode="json", by_alias=True)
         handle.input_codec.validate_json(json.dumps(value), what=f"the input of job {job!r}")
         token = str(self._signed.dumps([job, value, idempotency_key]))

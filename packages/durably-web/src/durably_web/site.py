@@ -20,17 +20,18 @@ from durably_web.actions import Actions
 from durably_web.api import DurablyHandler
 from durably_web.assets import ASSETS
 from durably_web.auth import RunOperation
-from durably_web.components.base import from_query
+from durably_web.components.props import from_query
 from durably_web.doorbell import Hub
 from durably_web.guard import Guard
-from durably_web.hooks import wrong_answer
 from durably_web.kit import COMPONENTS, Kit
 from durably_web.live import live
+from durably_web.mistakes import wrong_answer
 from durably_web.mounting import is_elsewhere, relocate
 from durably_web.pages import Pages
 from durably_web.policy import Answered, Policy
 from durably_web.sealing import Seal
 from durably_web.sent import Form
+from durably_web.unavailable import unavailable
 from durably_web.urls import Urls, with_query
 from durably_web.visits import Place, Recent, Visit, page_of
 
@@ -42,7 +43,6 @@ logger: logging.Logger = logging.getLogger("durably.web")
 ACTIONS: Final[tuple[RunOperation, ...]] = ("cancel", "retry", "retrigger", "delete")
 THEMES: Final = frozenset({"light", "dark"})
 THEME_COOKIE: Final = "dw-theme"
-SOON: Final = {"retry-after": "5"}
 YEAR: Final = 31_536_000
 
 
@@ -164,7 +164,7 @@ class Site:
         theme = request.cookies.get(THEME_COOKIE)
         return Place(
             request=request,
-            urls=Urls(request.scope["root_path"]),
+            urls=Urls(request.scope.get("root_path", "")),
             now=datetime.fromtimestamp(self._durably.environment.now(), UTC),
             theme=theme if theme in THEMES else None,
             csrf=self._token(request),
@@ -218,9 +218,8 @@ class Site:
             error = HTTPException(404)
         except ValidationError:
             error = HTTPException(400)
-        except (StoreError, NotRunningError):
-            logger.warning("the database cannot serve %s", request.url.path, exc_info=True)
-            error = HTTPException(503, headers=SOON)
+        except (StoreError, NotRunningError) as problem:
+            error = unavailable(problem, request.url.path)
         except Exception:
             request_id = self._durably.environment.new_id()
             logger.exception("request %s failed: %s %s", request_id, request.method, request.url.path)

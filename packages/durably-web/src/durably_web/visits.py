@@ -4,15 +4,16 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from markupsafe import Markup
 from starlette.requests import Request
 
-from durably import Count, Durably, Run, RunFilter, RunStatus, Statistics, Step
+from durably import ConfigurationError, Count, Durably, Run, RunFilter, RunStatus, Statistics, Step
 from durably_web.auth import RunOperation
 from durably_web.caller import Caller
+from durably_web.mistakes import shown
 from durably_web.sealing import Seal
 from durably_web.urls import Urls, with_query
 
@@ -33,6 +34,31 @@ def page_of(request: Request) -> str:
     if current.path:
         return with_query(current.path, parse_qsl(current.query))
     return with_query(request.url.path, parse_qsl(request.url.query))
+
+
+class AnyRequest(Protocol):
+    """A request of whatever framework that speaks ASGI: Starlette's, FastAPI's, Litestar's, Django's."""
+
+    @property
+    def scope(self) -> Mapping[str, object]:
+        """As the server gave it."""
+        ...
+
+
+def request_of(given: object, name: str) -> Request:
+    """The request that something is rendered for.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if isinstance(given, Request):
+        return cast("Request", given)
+    scope: object = getattr(given, "scope", None)
+    if isinstance(scope, dict) and "headers" in scope:
+        return Request(cast("dict[str, Any]", scope))
+    raise ConfigurationError(
+        f"{name} needs the request of the page first, Starlette's or another ASGI framework's; not {shown(given)}"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from durably import (
 )
 from durably_web.api.wire import WORDS, dump
 from durably_web.policy import Answered
+from durably_web.unavailable import unavailable
 
 logger: logging.Logger = logging.getLogger("durably.web")
 
@@ -25,11 +26,10 @@ def refusal(error: Exception, environment: Environment) -> Response:
     """The answer to a request that met this error; what is nobody's fault is logged."""
     if isinstance(error, Answered):
         return error.response
+    if isinstance(error, StoreError | NotRunningError):
+        error = unavailable(error, "a request")
     if isinstance(error, HTTPException):
         return _error(error.detail, error.status_code, error.headers)
-    if isinstance(error, StoreError | NotRunningError):
-        logger.warning("the database cannot serve a request", exc_info=error)
-        return _error("The database cannot be reached", 503, {"Retry-After": "5"})
     known = _said(error)
     if known is not None:
         return _error(*known)

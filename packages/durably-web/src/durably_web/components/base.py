@@ -1,25 +1,32 @@
 """What all components have: props, a template, an element on the page that listens and fetches itself."""
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, Field, dataclass, field, fields
-from functools import cache
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import TypeAdapter
-from pydantic import ValidationError as PydanticValidationError
-from starlette.exceptions import HTTPException
+from pydantic import AfterValidator
 from typing_extensions import override
 
 from durably_web import bells
 from durably_web.bells import Bell, RunPart, Topic
 from durably_web.visits import Visit
 
-C = TypeVar("C", bound="Component")
-
-PAGE_ONLY = frozenset({"class_", "attrs"})
+ATTRIBUTE: Final = re.compile(r"[A-Za-z_:@][\w.:-]*")
+OURS: Final = frozenset({"class", "id"})
+PAGE_ONLY: Final = frozenset({"class_", "attrs"})
 """Props of the element on the page: a fragment need not know them."""
+
+
+def _attributes(attrs: Mapping[str, str]) -> Mapping[str, str]:
+    for name in attrs:
+        if name in OURS:
+            raise ValueError(f"{name!r} has a prop of its own: {'class_' if name == 'class' else name}")
+        if not ATTRIBUTE.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of an attribute")
+    return attrs
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Component(ABC):
     """Whether it follows what happens."""
     unstyled: bool = False
     """Whether it comes without our classes."""
-    attrs: Mapping[str, str] = field(default_factory=dict[str, str])
+    attrs: Annotated[Mapping[str, str], AfterValidator(_attributes)] = field(default_factory=dict[str, str])
     """More attributes for its element."""
 
     name: ClassVar[str]
@@ -52,6 +59,11 @@ class Component(ABC):
         Raises:
             HTTPException: It is not there for this visitor.
         """
+
+    @property
+    def about_job(self) -> str | None:
+        """The job that it is about."""
+        return None
 
     @property
     def template(self) -> str:
@@ -72,10 +84,12 @@ class Component(ABC):
 
     def query(self) -> Iterator[tuple[str, str]]:
         """Its props as a query, those that are not the default."""
-        for prop in _props(type(self)):
+        for prop in props_of(type(self)):
             value: object = getattr(self, prop.name)
             if value != _default(prop):
-                yield prop.name, value if isinstance(value, str) else json.dumps(value)
+                # What may be anything is told from a text that looks like it.
+                is_text = isinstance(value, str) and getattr(prop.type, "__origin__", None) is not object
+                yield prop.name, str(value) if is_text else json.dumps(value)
 
 
 @dataclass(frozen=True)
@@ -100,45 +114,8 @@ class RunComponent(Component):
         return {"data-dw-run": self.run_id}
 
 
-def from_query(component: type[C], query: Sequence[tuple[str, str]]) -> C:
-    """The component that a fragment's URL asks for.
-
-    Raises:
-        HTTPException: 400, a prop is unknown or cannot be used.
-    """
-    props = {prop.name: prop for prop in _props(component)}
-    values: dict[str, object] = {}
-    for key, text in query:
-        if key not in props:
-            raise HTTPException(400, f"{component.name} has no prop {key[:50]!r}")
-        if text:
-            values[key] = _read(props[key], text)
-    try:
-        made: C = _adapter(component).validate_python(values)
-    except PydanticValidationError as error:
-        places = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
-        raise HTTPException(400, f"{component.name}: cannot use {places}") from None
-    else:
-        return made
-
-
-@cache
-def _adapter(component: type[Component]) -> TypeAdapter[Any]:
-    # To build one takes half a millisecond, to use it some microseconds.
-    return TypeAdapter(component)
-
-
-def _read(prop: Field[Any], text: str) -> object:
-    if prop.type in {str, str | None}:
-        return text
-    try:
-        return cast("object", json.loads(text))
-    except (ValueError, RecursionError):
-        # A literal's plain word.
-        return text
-
-
-def _props(component: type[Component]) -> Sequence[Field[Any]]:
+def props_of(component: type[Component]) -> Sequence[Field[Any]]:
+    """Its props, but for those of the element on the page alone."""
     return [prop for prop in fields(component) if prop.name not in PAGE_ONLY]
 
 

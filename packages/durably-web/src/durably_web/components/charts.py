@@ -96,6 +96,11 @@ class ThroughputChart(StatsComponent):
 
     name: ClassVar[str] = "throughput_chart"
 
+    @property
+    @override
+    def about_job(self) -> str | None:
+        return self.job_name
+
     @override
     async def load(self, visit: Visit) -> Chart:
         asked = RunFilter() if self.job_name is None else RunFilter(job_name=(self.job_name,))

@@ -60,6 +60,11 @@ class JobCard(StatsComponent):
 
     name: ClassVar[str] = "job_card"
 
+    @property
+    @override
+    def about_job(self) -> str | None:
+        return self.job_name
+
     @override
     async def load(self, visit: Visit) -> JobShown:
         found = (await visit.statistics(RunFilter(job_name=(self.job_name,)))).jobs

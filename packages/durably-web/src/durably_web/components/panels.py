@@ -86,6 +86,11 @@ class JobPanel(Component):
     name: ClassVar[str] = "job_panel"
     is_held: ClassVar[bool] = True
 
+    @property
+    @override
+    def about_job(self) -> str | None:
+        return self.job
+
     @override
     async def load(self, visit: Visit) -> JobPanelShown:
         run = await visit.caller.current_run(self.job) if self.auto_resume else None

@@ -47,7 +47,8 @@ class RunList(Component):
 
     _: KW_ONLY
     job_name: str | None = None
-    status: tuple[RunStatus, ...] = ()
+    status: RunStatus | tuple[RunStatus, ...] = ()
+    """One of them, or several."""
     labels: Mapping[str, str] | None = None
     q: str = ""
     """What somebody searches for: labels as `key=value`, a part of a job's name, of an id or of an error."""
@@ -57,16 +58,26 @@ class RunList(Component):
     """Runs created before this instant."""
 
     @property
+    @override
+    def about_job(self) -> str | None:
+        return self.job_name
+
+    @property
     def search(self) -> Search:
         """What the props ask for."""
         return Search(
             q=self.q,
             job_name=self.job_name,
-            status=self.status,
+            status=self.statuses,
             labels=self.labels or {},
             since=self.since,
             until=self.until,
         )
+
+    @property
+    def statuses(self) -> tuple[RunStatus, ...]:
+        """Those that are asked for."""
+        return (self.status,) if isinstance(self.status, str) else self.status
 
     def wanted(self, visit: Visit) -> Wanted:
         """The runs that the props mean."""
@@ -191,7 +202,7 @@ class RunsTable(RunList):
         if not self.bulk or self.cursor is not None:
             return ()
         return tuple(
-            action for action in SOURCES if not self.status or set(self.status) & set(SOURCES[action])
+            action for action in SOURCES if not self.statuses or set(self.statuses) & set(SOURCES[action])
         )
 
     @property
@@ -244,7 +255,7 @@ class StatusTabs(RunList):
     async def load(self, visit: Visit) -> TabsShown:
         cap = min(max(self.limit, 1), CAP)
         wanted = self.wanted(visit)
-        chosen = self.status[0] if len(self.status) == 1 else None
+        chosen = self.statuses[0] if len(self.statuses) == 1 else None
         if wanted.text:
             uncounted = tuple(Tab(status=status, count=None) for status in (None, *STATUSES))
             return TabsShown(tabs=uncounted, chosen=chosen, query=self.search.query)
@@ -297,7 +308,7 @@ class RunsFilter(RunList):
         return FilterShown(
             q=self.q,
             job_name=self.job_name,
-            status=self.status[0] if len(self.status) == 1 else None,
+            status=self.statuses[0] if len(self.statuses) == 1 else None,
             preset=self.since if is_preset(self.since) else "",
             since=_field("" if is_preset(self.since) else self.since, visit.now),
             until=_field(self.until, visit.now),

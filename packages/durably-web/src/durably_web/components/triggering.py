@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, ClassVar, Literal, TypeAlias, cast
 
+from pydantic import AfterValidator
+from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
 from typing_extensions import override
 
@@ -62,8 +64,8 @@ class TriggerForm(Component):
 
     job: str
     _: KW_ONLY
-    initial: Mapping[str, object] | None = None
-    """What stands in its fields at first."""
+    initial: Annotated[object, AfterValidator(to_jsonable_python)] = None
+    """What stands in its fields at first: as the job takes it, or some fields of it."""
     fields: tuple[str, ...] = ()
     """The outermost fields to show; default: all of them."""
     exclude: tuple[str, ...] = ()
@@ -76,6 +78,11 @@ class TriggerForm(Component):
     live: bool = False
 
     name: ClassVar[str] = "trigger_form"
+
+    @property
+    @override
+    def about_job(self) -> str | None:
+        return self.job
 
     @override
     async def load(self, visit: Visit) -> FormShown:

@@ -129,7 +129,7 @@ class Database:
 
     def _our_desk(self, desk: Desk | None) -> Desk:
         if desk is None:
-            raise NotRunningError(f"the store of {self.path} is not open")
+            raise NotRunningError(f"the store of {self.path} is not open: `async with durably:` opens it")
         if self._environment.process_id() != self._process:
             raise NotRunningError(
                 f"the store of {self.path} was opened in the process this one was forked from; "
