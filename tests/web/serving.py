@@ -13,10 +13,15 @@ from starlette.types import ASGIApp
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncGenerator[str]:
-    """Serve it on a free port of this machine; the address."""
-    config = uvicorn.Config(app, port=0, lifespan="off", log_level="error", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+async def serving(app: ASGIApp, **options: Any) -> AsyncGenerator[str]:
+    """Serve it on a port of this machine, a free one if none is said; the address."""
+    said: dict[str, Any] = {
+        "port": 0,
+        "lifespan": "off",
+        "log_level": "error",
+        "timeout_graceful_shutdown": 2,
+    }
+    server = uvicorn.Server(uvicorn.Config(app, **{**said, **options}))
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.001)
