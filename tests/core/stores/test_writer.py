@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -61,8 +61,10 @@ def sqlite_error(code: int) -> sqlite3.OperationalError:
 
 
 @pytest.fixture
-async def book() -> Book:
-    return Book()
+async def book() -> AsyncIterator[Book]:
+    book = Book()
+    yield book
+    book.connection.close()
 
 
 async def test_a_batch_is_one_transaction(book: Book) -> None:
