@@ -11,8 +11,8 @@ from durably import ConfigurationError, Durably, RunFilter, StepContext, job
 from durably_web import AuthConfig, DurablyWeb, allow_local, create_durably_handler
 from durably_web.auth import TriggerRequest
 from durably_web.caller import Caller
+from durably_web.gate import Gate
 from durably_web.hooks import asked
-from durably_web.policy import Policy
 from tests.core.unchecked import unchecked
 from tests.web.requests import request
 
@@ -36,7 +36,7 @@ async def anybody(request: Request) -> str:
 
 async def caller(durably: Durably, **hooks: object) -> Caller[str]:
     auth = unchecked(AuthConfig)(authenticate=anybody, **hooks)
-    return await Policy[str](durably, auth).admit(request())
+    return await Gate[str](durably, auth).admit(request())
 
 
 def answering(answer: object) -> Callable[..., object]:

@@ -40,8 +40,8 @@ from durably_web import (
     create_durably_handler,
 )
 from durably_web.components.base import RunComponent
+from durably_web.gate import Gate
 from durably_web.kit import COMPONENTS
-from durably_web.policy import Policy
 from durably_web.redaction import HIDDEN, Redaction
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.test_embedding import host
@@ -251,7 +251,7 @@ def _everything(value: object) -> str:
 
 async def test_what_changes_a_run_answers_it_with_what_is_hidden(durably: Durably) -> None:
     durably.job(name="pay")(pay)
-    who = await Policy(durably, HIDING).admit(request(headers={"user": "ada"}))
+    who = await Gate(durably, HIDING).admit(request(headers={"user": "ada"}))
     wanted = TriggerRequest(job_name="pay", input={"card": SECRET})
     run = await who.trigger(wanted)
     for answer in (run, await who.cancel(run.id), await who.retry(run.id), await who.cancel(run.id)):
@@ -265,7 +265,7 @@ async def test_buttons_are_decided_by_what_is_stored(durably: Durably) -> None:
         return ["cancel"] if SECRET in run.input_json else []
 
     auth = AuthConfig(authenticate=by_header, redact=struck_out, allowed=by_input)
-    who = await Policy(durably, auth).admit(request(headers={"user": "ada"}))
+    who = await Gate(durably, auth).admit(request(headers={"user": "ada"}))
     run = await durably.job(name="pay")(pay).trigger(Order(card=SECRET))
     assert await who.allowed(await who.run(run.id)) == {"cancel"}
 
@@ -376,7 +376,7 @@ async def test_what_is_not_hidden_is_shown_as_it_is_stored(durably: Durably) -> 
     def careful(user: str, payload: Payload) -> object:
         return True if payload.value == 1 else payload.value
 
-    who = await Policy(durably, AuthConfig(authenticate=by_header, redact=careful)).admit(
+    who = await Gate(durably, AuthConfig(authenticate=by_header, redact=careful)).admit(
         request(headers={"user": "ada"})
     )
     anything = durably.jobs["anything"]
@@ -392,7 +392,7 @@ async def test_what_is_not_hidden_is_shown_as_it_is_stored(durably: Durably) -> 
 async def test_what_does_not_fit_the_job_any_more_is_plain(durably: Durably) -> None:
     handle = durably.job(name="pay")(pay)
     auth = AuthConfig(authenticate=by_header, redact=silent)
-    who = await Policy(durably, auth).admit(request(headers={"user": "ada"}))
+    who = await Gate(durably, auth).admit(request(headers={"user": "ada"}))
     run = await handle.trigger(Order(card=SECRET))
     shown: Run[Any, Any] = await who.run(run.id)
     assert shown.input == HIDDEN
@@ -446,7 +446,7 @@ async def test_nothing_is_found_by_an_error_of_which_something_may_be_hidden(
 ) -> None:
     everything = RunFilter()
     for auth, found in ((OPEN, [runs["failed"]]), (HIDING, [])):
-        who = await Policy(durably, auth).admit(request(headers={"user": "ada"}))
+        who = await Gate(durably, auth).admit(request(headers={"user": "ada"}))
         for text in (SECRET, "refused"):
             answer = await who.search(text, by="error", asked=everything, limit=10)
             assert [run.id for run in answer.runs] == found

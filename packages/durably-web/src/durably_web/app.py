@@ -15,13 +15,13 @@ from durably_web.answers import CSP
 from durably_web.auth import AuthConfig
 from durably_web.components.base import Component
 from durably_web.embedding import InTemplates, Ui
+from durably_web.gate import Gate
 from durably_web.guard import Guard
 from durably_web.hooks import check_hook
 from durably_web.kit import COMPONENTS, HasHtml, Kit
 from durably_web.mistakes import expect, nearest
 from durably_web.mounting import check_prefix, find_mount, is_below
 from durably_web.options import DurablyWebOptions, check_options
-from durably_web.policy import Policy
 from durably_web.sealing import Seal
 from durably_web.site import Site, SiteOptions
 from durably_web.templating import Templates
@@ -89,7 +89,7 @@ class DurablyWeb(Generic[Ctx]):
         self._seal = Seal(options.get("secret_key"))
         self._site = Site(
             durably,
-            Policy(durably, _only(authenticate, auth), audit=options.get("audit")),
+            Gate(durably, _only(authenticate, auth), audit=options.get("audit")),
             guard,
             self._kit,
             SiteOptions(

@@ -22,13 +22,13 @@ from durably_web.assets import ASSETS
 from durably_web.auth import RunOperation
 from durably_web.components.props import from_query
 from durably_web.doorbell import Hub
+from durably_web.gate import Answered, Gate
 from durably_web.guard import Guard
 from durably_web.kit import COMPONENTS, Kit
 from durably_web.live import live
 from durably_web.mistakes import wrong_answer
 from durably_web.mounting import is_elsewhere, relocate
 from durably_web.pages import Pages
-from durably_web.policy import Answered, Policy
 from durably_web.sealing import Seal
 from durably_web.sent import Form
 from durably_web.unavailable import unavailable
@@ -62,10 +62,10 @@ class Site:
     """Answers the requests below a mount."""
 
     def __init__(
-        self, durably: Durably, policy: Policy[Any], guard: Guard, kit: Kit, options: SiteOptions
+        self, durably: Durably, gate: Gate[Any], guard: Guard, kit: Kit, options: SiteOptions
     ) -> None:
         self._durably = durably
-        self._policy = policy
+        self._gate = gate
         self._guard = guard
         self._kit = kit
         self._options = options
@@ -115,7 +115,7 @@ class Site:
         ]
         if self._options.api:
             # Who may do what, and from where, is decided by the same two.
-            routes.append(Mount("/api", DurablyHandler(self._durably, self._policy, guard=self._guard)))
+            routes.append(Mount("/api", DurablyHandler(self._durably, self._gate, guard=self._guard)))
         return routes
 
     # Who is let in
@@ -138,7 +138,7 @@ class Site:
             HTTPException: They may not.
             Answered: The application answered it itself.
         """
-        caller = await self._policy.admit(request)
+        caller = await self._gate.admit(request)
         place = self._place(request)
         return Visit(
             request=request,

@@ -17,9 +17,9 @@ from durably_web.api.wire import STATUSES, Wire, client_run, client_step, dump
 from durably_web.auditing import AuditEntry
 from durably_web.auth import AuthConfig, TriggerRequest
 from durably_web.caller import MOST_LISTED, Caller
+from durably_web.gate import Gate
 from durably_web.guard import Guard, read_body
 from durably_web.mounting import relocate
-from durably_web.policy import Policy
 
 Ctx = TypeVar("Ctx")
 
@@ -38,10 +38,10 @@ class DurablyHandler(Generic[Ctx]):
     """An ASGI application; `create_durably_handler` makes it."""
 
     def __init__(
-        self, durably: Durably, policy: Policy[Ctx], *, guard: Guard, throttle: float = THROTTLE
+        self, durably: Durably, gate: Gate[Ctx], *, guard: Guard, throttle: float = THROTTLE
     ) -> None:
         self._durably = durably
-        self._policy = policy
+        self._gate = gate
         self._guard = guard
         self.streams: Streams = Streams(durably, throttle=throttle)
         self._endpoints: Mapping[tuple[str, str], Endpoint] = {
@@ -67,7 +67,7 @@ class DurablyHandler(Generic[Ctx]):
     async def _answer(self, request: Request) -> ASGIApp:
         try:
             self._guard.check(request)
-            caller = await self._policy.admit(request)
+            caller = await self._gate.admit(request)
             path: str = request.scope["path"].removeprefix(request.scope["root_path"])
             endpoint = self._endpoints.get((request.method, path))
             if endpoint is None:
@@ -160,7 +160,7 @@ def create_durably_handler(
         )
     return DurablyHandler(
         durably,
-        Policy(durably, auth, on_request=on_request, audit=audit),
+        Gate(durably, auth, on_request=on_request, audit=audit),
         guard=Guard(allowed_hosts=allowed_hosts, trusted_origins=trusted_origins),
         throttle=sse_throttle_ms / 1000,
     )

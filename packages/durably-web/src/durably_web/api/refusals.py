@@ -16,7 +16,7 @@ from durably import (
     ValidationError,
 )
 from durably_web.api.wire import WORDS, dump
-from durably_web.policy import Answered
+from durably_web.gate import Answered
 from durably_web.unavailable import unavailable
 
 logger: logging.Logger = logging.getLogger("durably.web")

@@ -25,8 +25,8 @@ class Answered(Exception):  # noqa: N818 - it is no error
         self.response = response
 
 
-class Policy(Generic[Ctx]):
-    """Lets requests in, as callers.
+class Gate(Generic[Ctx]):
+    """Lets requests in, each as a caller.
 
     Args:
         durably: The instance they come for.

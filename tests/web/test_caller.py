@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
-from starlette.authentication import UnauthenticatedUser
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
 
 from durably import (
     Coalesce,
-    ConfigurationError,
     ConflictError,
     Durably,
     Run,
@@ -25,8 +22,7 @@ from durably import (
 from durably_web.auditing import AuditEntry
 from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
 from durably_web.caller import Caller
-from durably_web.policy import Answered, Policy
-from tests.core.unchecked import unchecked
+from durably_web.gate import Gate
 from tests.web.requests import request
 
 
@@ -78,7 +74,7 @@ TENANTS = AuthConfig(authenticate=by_header, scope_runs=own, trigger_labels=labe
 async def caller(
     durably: Durably, org: str, auth: AuthConfig[User] = TENANTS, *, role: str = "editor"
 ) -> Caller[User]:
-    return await Policy(durably, auth).admit(request(headers={"org": org, "role": role}))
+    return await Gate(durably, auth).admit(request(headers={"org": org, "role": role}))
 
 
 async def status_of(answer: Awaitable[object]) -> tuple[int, str]:
@@ -90,64 +86,6 @@ async def status_of(answer: Awaitable[object]) -> tuple[int, str]:
 
 
 NOT_FOUND = (404, "Run not found")
-
-# Being let in
-
-
-@pytest.mark.parametrize("nobody", [None, False, "", {}, UnauthenticatedUser()])
-async def test_nobody_whom_the_application_knows_is_refused(durably: Durably, nobody: object) -> None:
-    async def authenticate(request: Request) -> object:
-        return nobody
-
-    heard: list[str] = []
-    policy = Policy(durably, AuthConfig(authenticate=authenticate), on_request=lambda: heard.append("x"))
-    assert await status_of(policy.admit(request())) == (401, "Unauthorized")
-    assert not heard
-
-
-async def test_authentication_may_raise_or_answer_by_itself(durably: Durably) -> None:
-    async def refuse(request: Request) -> User:
-        raise HTTPException(418, "no")
-
-    async def redirect(request: Request) -> User | Response:
-        return RedirectResponse("/login")
-
-    assert await status_of(Policy(durably, AuthConfig(authenticate=refuse)).admit(request())) == (418, "no")
-    with pytest.raises(Answered) as answered:
-        await Policy(durably, AuthConfig(authenticate=redirect)).admit(request())
-    assert answered.value.response.headers["location"] == "/login"
-
-
-async def test_each_admitted_request_is_announced_after_its_authentication(durably: Durably) -> None:
-    heard: list[str] = []
-
-    async def authenticate(request: Request) -> str:
-        heard.append("authenticate")
-        return "somebody"
-
-    async def announce() -> None:
-        heard.append("on_request")
-
-    admitted = await Policy(durably, AuthConfig(authenticate=authenticate), on_request=announce).admit(
-        request()
-    )
-    assert admitted.ctx == "somebody"
-    assert heard == ["authenticate", "on_request"]
-
-
-async def test_a_request_is_not_who_sends_it(durably: Durably) -> None:
-    async def authenticate(request: Request) -> Request:
-        return request
-
-    with pytest.raises(ConfigurationError, match="authenticate must answer who sends the request"):
-        await Policy(durably, AuthConfig(authenticate=authenticate)).admit(request())
-
-
-@pytest.mark.parametrize("auth", [None, object()])
-def test_there_is_no_way_without_authentication(auth: object) -> None:
-    with pytest.raises(ConfigurationError, match="allow_local"):
-        unchecked(Policy)(Durably(":memory:"), auth)
-
 
 # A run of somebody else's
 
@@ -394,7 +332,7 @@ async def test_every_change_is_told_with_who_made_it(durably: Durably) -> None:
     async def audit(entry: AuditEntry[User]) -> None:
         entries.append(entry)
 
-    ours = await Policy(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
+    ours = await Gate(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
     run = await ours.trigger(TriggerRequest(job_name="work", input="x"))
     await ours.signal(run.id, "approved")
     await ours.cancel(run.id)
@@ -428,10 +366,10 @@ async def test_what_is_refused_or_cannot_be_done_is_told(durably: Durably) -> No
         on_trigger=not_secret,
         trigger_labels=labels,
     )
-    policy = Policy(durably, auth, audit=entries.append)
-    ours = await policy.admit(request(headers={"org": "ours"}))
-    reader = await policy.admit(request(headers={"org": "ours", "role": "reader"}))
-    theirs = await policy.admit(request(headers={"org": "theirs"}))
+    gate = Gate(durably, auth, audit=entries.append)
+    ours = await gate.admit(request(headers={"org": "ours"}))
+    reader = await gate.admit(request(headers={"org": "ours", "role": "reader"}))
+    theirs = await gate.admit(request(headers={"org": "theirs"}))
     run = await ours.trigger(TriggerRequest(job_name="work", input="x", concurrency_key="k"))
     entries.clear()
 
@@ -465,7 +403,7 @@ async def test_an_audit_that_breaks_changes_no_answer(
     async def audit(entry: AuditEntry[User]) -> None:
         raise OSError("the disk is full")
 
-    ours = await Policy(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
+    ours = await Gate(durably, TENANTS, audit=audit).admit(request(headers={"org": "ours"}))
     run = await ours.trigger(TriggerRequest(job_name="work", input="x"))
     assert (await ours.cancel(run.id)).status == "cancelled"
     with pytest.raises(ConflictError):
