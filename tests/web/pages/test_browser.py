@@ -552,6 +552,39 @@ async def test_a_proxy_that_holds_the_stream_back_is_noticed_by_its_silence(
         is_over.set()
 
 
+REFUSED = """
+window.refused = window.fetched = 0;
+const Real = EventSource;
+window.EventSource = class extends Real {
+  constructor(url) { super(url); this.addEventListener("error", () => { window.refused += 1; }); }
+};
+document.addEventListener("dw-refresh", () => { window.fetched += 1; });
+"""
+
+
+async def test_a_page_whose_stream_is_refused_again_and_again_fetches_every_ten_seconds(
+    browser: Browser, address: str
+) -> None:
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=502, content_type="text/html", body="<h1>Bad Gateway</h1>")
+
+    async with looking(browser, allowed="EventSource|502") as window:
+        page = window.page
+        await page.clock.install()
+        await page.clock.pause_at(1_900_000_000)
+        await page.add_init_script(REFUSED)
+        await page.route("**/-/live**", refuse)
+        await page.goto(f"{address}/runs")
+        for times in (1, 2, 3):
+            async with asyncio.timeout(PATIENCE):
+                while await page.evaluate("window.refused") < times:
+                    await asyncio.sleep(0.02)
+            await page.clock.run_for(15_000)
+        parts = await page.locator("[data-dw-bells]").count()
+        assert parts
+        assert await page.evaluate("window.fetched") == 4 * parts
+
+
 @pytest.fixture
 def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams end after a moment."""

@@ -98,7 +98,7 @@
 
     /* It was refused, or a proxy keeps it from us: ask now and then, and fetch meanwhile. */
     lost() {
-      line.close();
+      line.hangUp();
       line.settle("reconnecting");
       line.retry = setTimeout(() => { line.retry = 0; if (line.topics) line.open(); }, RETRY);
     },
@@ -106,17 +106,20 @@
     settle(state) {
       clearTimeout(line.grace);
       line.grace = 0;
-      clearInterval(line.poll);
-      if (state === "reconnecting") line.poll = setInterval(resync, POLL);
+      if (state !== "reconnecting") line.rest();
+      else if (!line.poll) line.poll = setInterval(resync, POLL);
       tell(state);
     },
 
-    close() {
+    rest() { clearInterval(line.poll); line.poll = 0; },
+
+    hangUp() {
       if (line.source) line.source.close();
       line.source = null;
       for (const timer of ["retry", "silence", "grace"]) { clearTimeout(line[timer]); line[timer] = 0; }
-      clearInterval(line.poll);
     },
+
+    close() { line.hangUp(); line.rest(); },
   };
 
   const STATES = { live: "Live", reconnecting: "Reconnecting", idle: "" };
