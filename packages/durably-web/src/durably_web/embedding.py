@@ -86,8 +86,8 @@ class Host(Protocol):
         ...
 
 
-class _Now(Generic[P]):
-    """A component as a method that renders it with its data."""
+class _Method(Generic[P]):
+    """A component as a method: of `Ui` it renders it with its data, of `Lazy` it gives its placeholder."""
 
     def __init__(self, component: Callable[P, Component]) -> None:
         self._component = component
@@ -98,8 +98,16 @@ class _Now(Generic[P]):
     def __get__(
         self, ui: "Ui", owner: type[object]
     ) -> Callable[Concatenate[AnyRequest, P], Coroutine[Any, Any, Html]]: ...
-    def __get__(self, ui: "Ui | None", owner: type[object]) -> object:
-        return self if ui is None else partial(self._promise, ui.host)
+    @overload
+    def __get__(self, ui: "Lazy", owner: type[object]) -> Callable[P, Html]: ...
+    def __get__(self, ui: "Ui | Lazy | None", owner: type[object]) -> object:
+        match ui:
+            case None:
+                return self
+            case Ui():
+                return partial(self._promise, ui.host)
+            case Lazy():
+                return partial(self._placeholder, ui.host, ui.host.urls(ui.request))
 
     def _promise(self, host: Host, /, *args: object, **props: object) -> Promised[Html]:
         async def render() -> Html:
@@ -111,57 +119,46 @@ class _Now(Generic[P]):
         name = name_of(self._component)
         return Promised(name, render)
 
-
-class _Later(Generic[P]):
-    """A component as a method that gives its placeholder."""
-
-    def __init__(self, component: Callable[P, Component]) -> None:
-        self._component = component
-
-    @overload
-    def __get__(self, lazy: None, owner: type[object]) -> Self: ...
-    @overload
-    def __get__(self, lazy: "Lazy", owner: type[object]) -> Callable[P, Html]: ...
-    def __get__(self, lazy: "Lazy | None", owner: type[object]) -> object:
-        return self if lazy is None else partial(self.render, lazy.host, lazy.host.urls(lazy.request))
-
-    def render(self, host: Host, urls: Urls, /, *args: P.args, **props: P.kwargs) -> Html:
-        """The placeholder."""
+    def _placeholder(self, host: Host, urls: Urls, /, *args: P.args, **props: P.kwargs) -> Html:
         component = from_python(self._component, args, props)
         host.notice(component)
         return host.kit.placeholder(component, urls)
 
 
-class Lazy:
+class _Components:
+    """The components, by the names that they have on pages."""
+
+    conn_indicator: Final = _Method(ConnectionIndicator)
+    failing_jobs: Final = _Method(FailingJobs)
+    job_card: Final = _Method(JobCard)
+    job_list: Final = _Method(JobList)
+    job_panel: Final = _Method(JobPanel)
+    log_tail: Final = _Method(LogTail)
+    run_actions: Final = _Method(RunActions)
+    run_error: Final = _Method(RunFailure)
+    run_explanation: Final = _Method(RunExplanation)
+    run_facts: Final = _Method(RunFacts)
+    run_io: Final = _Method(RunPayload)
+    run_panel: Final = _Method(RunPanel)
+    run_progress: Final = _Method(RunProgress)
+    run_status: Final = _Method(RunStatusBadge)
+    runs_filter: Final = _Method(RunsFilter)
+    runs_table: Final = _Method(RunsTable)
+    sparkline: Final = _Method(Sparkline)
+    stats_tiles: Final = _Method(StatsTiles)
+    status_tabs: Final = _Method(StatusTabs)
+    steps_waterfall: Final = _Method(StepsWaterfall)
+    throughput_chart: Final = _Method(ThroughputChart)
+    trigger_form: Final = _Method(TriggerForm)
+    workers_table: Final = _Method(WorkersTable)
+
+
+class Lazy(_Components):
     """Placeholders: no data is read, and whoever looks is let in when the component fetches itself."""
 
     def __init__(self, host: Host, request: Request | None = None) -> None:
         self.host = host
         self.request = request
-
-    failing_jobs: Final = _Later(FailingJobs)
-    job_card: Final = _Later(JobCard)
-    job_list: Final = _Later(JobList)
-    job_panel: Final = _Later(JobPanel)
-    log_tail: Final = _Later(LogTail)
-    run_actions: Final = _Later(RunActions)
-    run_error: Final = _Later(RunFailure)
-    run_explanation: Final = _Later(RunExplanation)
-    run_facts: Final = _Later(RunFacts)
-    run_io: Final = _Later(RunPayload)
-    run_panel: Final = _Later(RunPanel)
-    run_progress: Final = _Later(RunProgress)
-    run_status: Final = _Later(RunStatusBadge)
-    runs_filter: Final = _Later(RunsFilter)
-    runs_table: Final = _Later(RunsTable)
-    sparkline: Final = _Later(Sparkline)
-    stats_tiles: Final = _Later(StatsTiles)
-    status_tabs: Final = _Later(StatusTabs)
-    steps_waterfall: Final = _Later(StepsWaterfall)
-    throughput_chart: Final = _Later(ThroughputChart)
-    trigger_form: Final = _Later(TriggerForm)
-    workers_table: Final = _Later(WorkersTable)
-    conn_indicator: Final = _Later(ConnectionIndicator)
 
     def trigger_button(
         self,
@@ -191,37 +188,13 @@ class Lazy:
         return self.host.kit.head(self.host.urls(self.request), htmx=htmx)
 
 
-class Ui:
+class Ui(_Components):
     """Components with their data in them, for this request."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.lazy: Lazy = Lazy(host)
         """The same as placeholders, which need no request and nothing to be awaited."""
-
-    failing_jobs: Final = _Now(FailingJobs)
-    job_card: Final = _Now(JobCard)
-    job_list: Final = _Now(JobList)
-    job_panel: Final = _Now(JobPanel)
-    log_tail: Final = _Now(LogTail)
-    run_actions: Final = _Now(RunActions)
-    run_error: Final = _Now(RunFailure)
-    run_explanation: Final = _Now(RunExplanation)
-    run_facts: Final = _Now(RunFacts)
-    run_io: Final = _Now(RunPayload)
-    run_panel: Final = _Now(RunPanel)
-    run_progress: Final = _Now(RunProgress)
-    run_status: Final = _Now(RunStatusBadge)
-    runs_filter: Final = _Now(RunsFilter)
-    runs_table: Final = _Now(RunsTable)
-    sparkline: Final = _Now(Sparkline)
-    stats_tiles: Final = _Now(StatsTiles)
-    status_tabs: Final = _Now(StatusTabs)
-    steps_waterfall: Final = _Now(StepsWaterfall)
-    throughput_chart: Final = _Now(ThroughputChart)
-    trigger_form: Final = _Now(TriggerForm)
-    workers_table: Final = _Now(WorkersTable)
-    conn_indicator: Final = _Now(ConnectionIndicator)
 
     def trigger_button(
         self,
