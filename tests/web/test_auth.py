@@ -22,6 +22,9 @@ async def test_a_person_at_this_machine_is_let_in(client: str, host: str) -> Non
         # A name of somebody else's that was made to lead here.
         ("127.0.0.1", {"host": "evil.example:8000"}),
         ("127.0.0.1", {"host": "127.0.0.1.evil.example"}),
+        ("127.0.0.1", {"host": "evillocalhost:8000"}),
+        ("127.0.0.1", {"host": "[::1"}),
+        ("127.0.0.1", {"host": ""}),
         ("127.0.0.1", {"x-forwarded-for": "10.0.0.7"}),
         ("127.0.0.1", {"forwarded": "for=10.0.0.7"}),
         # A proxy that says nothing else of itself.

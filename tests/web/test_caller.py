@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pydantic import BaseModel
@@ -137,6 +138,45 @@ async def test_a_foreign_run_does_not_exist(
         assert operation in with_conflicts
     else:
         assert operation not in with_conflicts
+
+
+PERMISSIONS: dict[str, tuple[RunOperation, Callable[[Caller[User], str], Awaitable[object]]]] = {
+    **{
+        name: ("read" if name == "explain" else cast("RunOperation", name), act)
+        for name, act in OPERATIONS_OF_A_CALLER.items()
+    },
+    "last logs": ("logs", lambda who, id: who.last_logs(id, limit=1)),
+}
+
+
+@pytest.mark.parametrize("verb", PERMISSIONS)
+@pytest.mark.parametrize("state", ["waiting", "ended"])
+async def test_each_verb_needs_the_permission_that_is_named_like_it(
+    durably: Durably, verb: str, state: str
+) -> None:
+    operation, act = PERMISSIONS[verb]
+    auth = AuthConfig(authenticate=by_header, on_run_access=lambda user, run, asked: asked != operation)
+    who = await caller(durably, "ours", auth)
+    run = await who.trigger(TriggerRequest(job_name="work", input="x"))
+    if state == "ended":
+        await durably.cancel(run.id)
+    before = await durably.get_run(run.id)
+
+    assert await status_of(act(who, run.id)) == (NOT_FOUND if operation == "read" else (403, "Forbidden"))
+    assert await durably.get_runs() == [before]
+
+
+@pytest.mark.parametrize(("is_scoped", "says", "sees"), [(True, True, 1), (False, False, 0), (True, None, 0)])
+async def test_who_sees_the_workers_is_the_applications_to_say(
+    durably: Durably, is_scoped: bool, says: bool | None, sees: int
+) -> None:
+    auth = AuthConfig(
+        authenticate=by_header,
+        scope_runs=own if is_scoped else None,
+        sees_workers=None if says is None else lambda user: says,
+    )
+    await durably.start()
+    assert len(await (await caller(durably, "ours", auth)).workers()) == sees
 
 
 def readers(user: User, run: Run, operation: RunOperation) -> bool | None:

@@ -31,6 +31,8 @@ def verdict(guard: Guard, method: str = "POST", **headers: str) -> int:
         ({"origin": "http://localhost:8001"}, 403),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "null", **JSON}, 403),
+        ({"origin": "null", "hx_request": "true"}, 403),
         ({"origin": "http://localhost:port"}, 403),
         ({"origin": "http://evil.example", **JSON}, 403),
         (JSON, 200),
@@ -40,7 +42,7 @@ def verdict(guard: Guard, method: str = "POST", **headers: str) -> int:
         ({"content_type": "text/plain"}, 403),
     ],
 )
-@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH", "ANYTHING"])
 def test_a_change_must_come_from_a_page_of_this_application(
     method: str, headers: dict[str, str], status: int
 ) -> None:

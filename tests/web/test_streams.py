@@ -456,6 +456,24 @@ async def test_a_list_never_tells_of_another_tenants_runs(durably: Durably) -> N
                     assert told.data["runId"] == ours.id
 
 
+async def test_a_list_tells_no_step_of_a_run_outside_of_its_scope(durably: Durably, tmp_path: Path) -> None:
+    def ended(org: str, asked: RunFilter) -> RunFilter:
+        return asked & RunFilter(status=("completed",))
+
+    handle = durably.register(import_pages)
+    handler = create_durably_handler(durably, auth=AuthConfig(authenticate=by_header, scope_runs=ended))
+    async with (
+        serving(handler) as url,
+        httpx2.AsyncClient(timeout=PATIENCE) as client,
+        listening(client, f"{url}/runs/subscribe") as ears,
+    ):
+        await ears.next()
+        await durably.start()
+        await handle.trigger_and_wait({"pages": 3})
+        told = await ears.until("run:complete")
+    assert not {one.type for one in told} & {"step:start", "step:complete", "log:write"}
+
+
 # What is left
 
 

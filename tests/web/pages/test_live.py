@@ -208,6 +208,7 @@ async def test_somebody_elses_runs_ring_for_nobody(durably: Durably) -> None:
         # As for a run that is not there.
         assert of_run(theirs.id, *EVERYTHING) < await page.next()
         await durably.cancel(theirs.id)
+        await durably.delete_run(theirs.id)
         ours = await order.trigger("B", labels={"org": "acme"})
         heard = await page.until("dw-job-approve-order")
         assert "dw-job-anything" not in heard

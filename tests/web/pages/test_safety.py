@@ -396,6 +396,24 @@ async def test_lists_and_figures_are_of_ones_own_runs(
     assert worker.id not in text
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/jobs", "/runs", "/", "/jobs/import-csv", "/-/job_list", "/-/runs_filter"]
+    + [f"/-/{name}?job=import-csv" for name in ("trigger_form", "job_panel")]
+    + ["/-/job_card?job_name=import-csv", "/-/trigger_form?job=import-csv&mode=json"],
+)
+async def test_a_job_whose_runs_are_not_there_is_not_there(durably: Durably, path: str) -> None:
+    auth = AuthConfig(authenticate=by_header, scope_runs=lambda ctx, asked: asked.and_jobs("flaky"))
+    async with asking(DurablyWeb(durably, auth=auth)) as client:
+        answer = await client.get(path)
+        sent = await client.post("/jobs/import-csv/trigger", data={"_show": "json"})
+    assert "File name" not in answer.text + sent.text
+    assert "import a csv" not in answer.text.lower()
+    assert "approve-order" not in answer.text
+    assert answer.status_code == (404 if "import-csv" in path else 200)
+    assert sent.status_code == 404
+
+
 async def test_an_id_does_not_lead_to_a_foreign_run(acme: httpx2.AsyncClient, durably: Durably) -> None:
     run = await foreign(durably)
     answer = await acme.get("/runs", params={"q": run.id})

@@ -154,7 +154,8 @@ class RunVerbs:
             raise ValidationError("search_runs needs a text without NUL to search for", fields=("text",))
         if by not in LOOKED_AT:
             raise ValidationError(f"by must be one of {', '.join(LOOKED_AT)}", fields=("by",))
-        if by == "error" and cursor is not None and not (cursor.isascii() and cursor.isdigit()):
+        is_position = cursor is None or (cursor.isascii() and cursor.isdigit() and len(cursor) < 19)
+        if by == "error" and not is_position:
             raise ValidationError("cursor is none that a search by error gave", fields=("cursor",))
         most = LOOKED_AT[by] if among is None else among
         for name, number in (("limit", limit), ("among", most)):

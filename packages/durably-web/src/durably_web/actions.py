@@ -68,6 +68,7 @@ class Actions:
 
     async def trigger(self, visit: Visit, job_name: str) -> Response:
         """Trigger a run by a job's form; or show the form otherwise."""
+        await visit.check_job(job_name)
         form = await Form.of(visit.request)
         props = [("job", job_name), *visit.request.query_params.multi_items()]
         sent = Sent.of(form, from_query(TriggerForm, props), visit)

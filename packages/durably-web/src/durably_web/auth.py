@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from durably import Coalesce, Run, RunFilter
+from durably_web.guard import host_name
 from durably_web.hooks import check_hook
 
 Ctx = TypeVar("Ctx")
@@ -123,7 +124,7 @@ async def allow_local(request: Request) -> str:
     """
     peer = None if request.client is None else request.client.host
     is_direct = not any(name in request.headers for name in FORWARDED)
-    if not (is_direct and is_loopback(peer) and is_loopback(request.url.hostname)):
+    if not (is_direct and is_loopback(peer) and is_loopback(host_name(request.headers.get("host", "")))):
         raise HTTPException(403, "Only requests from this machine are allowed (allow_local)")
     return "local"
 

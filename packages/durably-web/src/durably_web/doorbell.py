@@ -203,13 +203,15 @@ class _Source:
             self._tell(*bells.of_topic(self._topic))
 
     def _changed(self, run: Run) -> None:
-        names = (bells.LISTS, bells.STATS, bells.of_job(run.job_name))
-        for listener in self.listeners:
-            if listener.where.fits(run):
-                listener.ring(*names)
+        self._ring_those(lambda where: where.fits(run), run.job_name)
 
     def _deleted(self, event: RunDeleted) -> None:
-        self._tell(bells.LISTS, bells.STATS, bells.of_job(event.job_name))
+        self._ring_those(lambda where: where.covers(event.job_name, event.labels), event.job_name)
+
+    def _ring_those(self, hears: Callable[[RunFilter], bool], job_name: str) -> None:
+        for listener in self.listeners:
+            if hears(listener.where):
+                listener.ring(bells.LISTS, bells.STATS, bells.of_job(job_name))
 
     def _tell(self, *names: Bell) -> None:
         for listener in self.listeners:

@@ -66,10 +66,7 @@ class Guard:
     def _is_our_host(self, host: str) -> bool:
         if self.allowed_hosts is None:
             return True
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
-            return False
+        name = host_name(host)
         return any(allowed.lower() in {host.lower(), name} for allowed in self.allowed_hosts)
 
     def _is_from_here(self, request: Request) -> bool:
@@ -94,6 +91,14 @@ def _texts(name: str, given: object, example: str) -> Iterator[str]:
         if not isinstance(one, str):
             raise ConfigurationError(f"{name} must be a list of texts, e.g. {example}; {one!r} is none")
         yield one
+
+
+def host_name(host: str) -> str | None:
+    """The name in a `Host` header, without its port; None if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _names(origin: str, host: str) -> bool:

@@ -143,8 +143,7 @@ class Pages:
     ) -> Response:
         """One job, with its form; `form` has in it what was sent."""
         handle = visit.durably.get_job(name)
-        if not await visit.caller.sees_job(name):
-            raise HTTPException(404)
+        await visit.check_job(name)
         if handle is None and not await visit.caller.runs(RunFilter(job_name=(name,)), limit=1):
             raise HTTPException(404)
         columns: tuple[Column, ...] = ("status", "run", "duration")

@@ -1,7 +1,7 @@
 """The application below the mount: who is let in, which page answers, what happens when it cannot."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import override
 
 from durably import Durably, NotRunningError, RunNotFoundError, StoreError, ValidationError
 from durably_web import answers, downloads
@@ -58,6 +59,26 @@ class SiteOptions:
     seal: Seal
 
 
+class _Route(Route):
+    """Refuses other methods in the site's words: the router would do so in those of the application around us."""
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[[Request], Awaitable[Response]],
+        *,
+        methods: Sequence[str] = ("GET",),
+        refusing: Callable[[int, Mapping[str, str]], ASGIApp],
+    ) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        self._otherwise = refusing(405, {"allow": ", ".join(sorted(self.methods or ()))})
+
+    @override
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_for_that = scope["method"] in (self.methods or ())
+        await (super().handle if is_for_that else self._otherwise)(scope, receive, send)
+
+
 class Site:
     """Answers the requests below a mount."""
 
@@ -75,7 +96,7 @@ class Site:
         self._hub = Hub(durably)
         self._is_told_where = False
         # No redirects to other spellings of a path: the mount may not be what the router thinks it is.
-        self._router = Router(self._routes(), redirect_slashes=False, default=self._nowhere)
+        self._router = Router(self._routes(), redirect_slashes=False, default=self._refusing(404))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -91,27 +112,28 @@ class Site:
     def _routes(self) -> list[BaseRoute]:
         page, part, of_run, of_job = self._page, self._fragment, self._of_run, self._of_job
         pages, actions = self._pages, self._actions
+        route = partial(_Route, refusing=self._refusing)
         routes: list[BaseRoute] = [
-            Route("/static/{digest}/{name}", _asset),
-            Route("/", page(pages.overview)),
-            Route("/jobs", page(pages.jobs)),
-            Route("/jobs/{job_name}", of_job(pages.job)),
-            Route("/jobs/{job_name}/trigger", of_job(actions.trigger), methods=["POST"]),
-            Route("/workers", page(pages.workers)),
-            Route("/runs", page(pages.runs)),
-            Route("/runs/{run_id}", of_run(pages.run)),
-            Route("/runs/{run_id}/logs.ndjson", of_run(downloads.log)),
-            Route("/runs/{run_id}/{which}.json", of_run(downloads.payload)),
-            Route("/runs/bulk", page(actions.bulk), methods=["POST"]),
-            Route("/runs/{run_id}/signal", of_run(actions.signal), methods=["POST"]),
+            route("/static/{digest}/{name}", _asset),
+            route("/", page(pages.overview)),
+            route("/jobs", page(pages.jobs)),
+            route("/jobs/{job_name}", of_job(pages.job)),
+            route("/jobs/{job_name}/trigger", of_job(actions.trigger), methods=["POST"]),
+            route("/workers", page(pages.workers)),
+            route("/runs", page(pages.runs)),
+            route("/runs/{run_id}", of_run(pages.run)),
+            route("/runs/{run_id}/logs.ndjson", of_run(downloads.log)),
+            route("/runs/{run_id}/{which}.json", of_run(downloads.payload)),
+            route("/runs/bulk", page(actions.bulk), methods=["POST"]),
+            route("/runs/{run_id}/signal", of_run(actions.signal), methods=["POST"]),
             *(
-                Route(f"/runs/{{run_id}}/{one}", of_run(partial(actions.act, action=one)), methods=["POST"])
+                route(f"/runs/{{run_id}}/{one}", of_run(partial(actions.act, action=one)), methods=["POST"])
                 for one in ACTIONS
             ),
-            Route("/-/theme", page(self._theme), methods=["POST"]),
-            Route("/-/press", page(actions.press), methods=["POST"]),
-            Route("/-/live", part(lambda visit: live(visit.request, visit.caller, self._hub))),
-            Route("/-/{component}", part(self._component)),
+            route("/-/theme", page(self._theme), methods=["POST"]),
+            route("/-/press", page(actions.press), methods=["POST"]),
+            route("/-/live", part(lambda visit: live(visit.request, visit.caller, self._hub))),
+            route("/-/{component}", part(self._component)),
         ]
         if self._options.api:
             # Who may do what, and from where, is decided by the same two.
@@ -156,7 +178,7 @@ class Site:
 
     def _is_our_page(self, request: Request) -> bool:
         """Whether the page that is looked at, or a part of which is asked for, is below the mount."""
-        base = request.scope["root_path"]
+        base = quote(request.scope["root_path"], safe="/:")
         page = page_of(request).partition("?")[0]
         return page == base or page.startswith(f"{base}/")
 
@@ -248,12 +270,15 @@ class Site:
             return None
         return with_query(self._options.login_url, {"next": page})
 
-    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def missing(visit: Visit) -> Response:
-            raise HTTPException(404)
+    def _refusing(self, status: int, headers: Mapping[str, str] | None = None) -> ASGIApp:
+        async def refuse(visit: Visit) -> Response:
+            raise HTTPException(status, headers=headers)
 
-        response = await self._page(missing)(Request(scope, receive))
-        await response(scope, receive, send)
+        async def refused(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await self._page(refuse)(Request(scope, receive))
+            await response(scope, receive, send)
+
+        return refused
 
     # What is asked for
 
@@ -282,5 +307,5 @@ class Site:
 async def _asset(request: Request) -> Response:
     asset = ASSETS.get(request.path_params["name"])
     if asset is None:
-        return Response("Not found", 404, media_type="text/plain")
+        return Response("Not found", 404, answers.SAFE, media_type="text/plain")
     return asset.response(request.path_params["digest"])

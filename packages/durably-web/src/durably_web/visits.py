@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Final, Protocol, TypeVar, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from markupsafe import Markup
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from durably import ConfigurationError, Count, Durably, Run, RunFilter, RunStatus, Statistics, Step
@@ -15,7 +16,7 @@ from durably_web.auth import RunOperation
 from durably_web.caller import Caller
 from durably_web.mistakes import shown
 from durably_web.sealing import Seal
-from durably_web.urls import Urls, with_query
+from durably_web.urls import Urls, is_path_here, with_query
 
 RECENT: Final = 5.0
 """Seconds for which what was counted is good enough."""
@@ -30,10 +31,13 @@ T = TypeVar("T")
 
 def page_of(request: Request) -> str:
     """The path of the page that is looked at, also where a part of it is asked for."""
-    current = urlsplit(request.headers.get("hx-current-url", ""))
-    if current.path:
+    try:
+        current = urlsplit(request.headers.get("hx-current-url", ""))
+    except ValueError:
+        current = urlsplit("")
+    if is_path_here(current.path):
         return with_query(current.path, parse_qsl(current.query))
-    return with_query(request.url.path, parse_qsl(request.url.query))
+    return with_query(quote(request.scope["path"], safe="/:"), request.query_params.multi_items())
 
 
 class AnyRequest(Protocol):
@@ -111,6 +115,15 @@ class Visit(Place):
         if known is None:
             known = self._runs[run_id, operation] = await self.caller.run(run_id, operation)
         return known
+
+    async def check_job(self, job_name: str) -> None:
+        """Refuse whoever could see no run of this job.
+
+        Raises:
+            HTTPException: 404, there is no such job for them.
+        """
+        if not await self.caller.sees_job(job_name):
+            raise HTTPException(404, "Job not found")
 
     async def steps(self, run_id: str) -> Sequence[Step]:
         """The run's steps, without what they returned."""

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from durably import ConfigurationError, Durably, RunFilter, RunStatus
+from durably_web.answers import SAFE
 from durably_web.api.refusals import refusal
 from durably_web.api.streams import Streams
 from durably_web.api.wire import STATUSES, Wire, client_run, client_step, dump
@@ -71,7 +72,7 @@ class DurablyHandler(Generic[Ctx]):
             path: str = request.scope["path"].removeprefix(request.scope["root_path"])
             endpoint = self._endpoints.get((request.method, path))
             if endpoint is None:
-                return PlainTextResponse("Not Found", status_code=404)
+                return PlainTextResponse("Not Found", status_code=404, headers=SAFE)
             return await endpoint(request, caller)
         except Exception as error:  # noqa: BLE001 - every one is answered, and the unknown ones are logged
             return refusal(error, self._durably.environment)
@@ -167,7 +168,7 @@ def create_durably_handler(
 
 
 def _json(value: Wire | list[Wire]) -> Response:
-    return Response(dump(value), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(dump(value), media_type="application/json", headers=SAFE)
 
 
 def _run_id(request: Request) -> str:

@@ -15,6 +15,7 @@ from durably import (
     StoreError,
     ValidationError,
 )
+from durably_web.answers import SAFE
 from durably_web.api.wire import WORDS, dump
 from durably_web.gate import Answered
 from durably_web.unavailable import unavailable
@@ -56,4 +57,4 @@ def _said(error: Exception) -> tuple[str, int] | None:
 
 def _error(message: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     body = dump({"error": message})
-    return Response(body, status, media_type="application/json", headers=dict(headers or {}))
+    return Response(body, status, media_type="application/json", headers={**SAFE, **(headers or {})})

@@ -7,7 +7,7 @@ for a stream's end. Ids are cursors into the rows; nothing is kept for a client 
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -66,9 +66,13 @@ NEVER = 86_400_000
 """Milliseconds after which a client comes again once a run's end is told: a day. The reference's client never closes its `EventSource`, and takes the
 204 that would stop it for a broken connection."""
 
-CURSOR = re.compile(r"\d{1,18}\.\d{1,18}")
+CURSOR = re.compile(r"[0-9]{1,18}\.[0-9]{1,14}")
 EPOCH = datetime.fromtimestamp(0, UTC)
-HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "Content-Type": "text/event-stream"}
+HEADERS = {
+    "Cache-Control": "no-cache, no-store, no-transform",
+    "Content-Type": "text/event-stream",
+    "X-Content-Type-Options": "nosniff",
+}
 
 Outbox: TypeAlias = MemoryObjectSendStream[Message]
 Inbox: TypeAlias = MemoryObjectReceiveStream[Message]
@@ -144,23 +148,24 @@ class Streams:
         Steps and lines in any process; what leaves no row, as far as it happens in this one.
         """
 
-        def tell(job_name: str, labels: Mapping[str, str], event: Wire) -> None:
-            if where.covers(job_name, labels):
-                try:
-                    outbox.send_nowait(Message(event))
-                except WouldBlock:
-                    logger.debug("a client that does not keep up misses %s", event["type"])
+        def tell(event: Wire) -> None:
+            try:
+                outbox.send_nowait(Message(event))
+            except WouldBlock:
+                logger.debug("a client that does not keep up misses %s", event["type"])
 
         def hear(run: Run, update: StepSnapshot | LogLine) -> None:
+            if not where.fits(run):
+                return
             if isinstance(update, LogLine):
-                event = log_event(run, redaction.line(run, update.entry))
+                tell(brief(log_event(run, redaction.line(run, update.entry))))
             else:
-                event = step_event(run, redaction.step(run, update.step))
-            tell(run.job_name, run.labels, brief(event))
+                tell(brief(step_event(run, redaction.step(run, update.step))))
 
         def happened(event: RunCoalesced | RunDeleted) -> None:
-            facts = {"runId": event.run_id, "jobName": event.job_name, "labels": dict(event.labels)}
-            tell(event.job_name, event.labels, {"type": event.type, **facts})
+            if where.covers(event.job_name, event.labels):
+                facts = {"runId": event.run_id, "jobName": event.job_name, "labels": dict(event.labels)}
+                tell({"type": event.type, **facts})
 
         stack = ExitStack()
         stack.enter_context(self._steps.heard_by(hear))

@@ -67,6 +67,7 @@ class JobCard(StatsComponent):
 
     @override
     async def load(self, visit: Visit) -> JobShown:
+        await visit.check_job(self.job_name)
         found = (await visit.statistics(RunFilter(job_name=(self.job_name,)))).jobs
         return await show_job(visit, self.job_name, found[0] if found else None)
 

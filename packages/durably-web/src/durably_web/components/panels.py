@@ -93,6 +93,7 @@ class JobPanel(Component):
 
     @override
     async def load(self, visit: Visit) -> JobPanelShown:
+        await visit.check_job(self.job)
         run = await visit.caller.current_run(self.job) if self.auto_resume else None
         return JobPanelShown(
             job=self.job,

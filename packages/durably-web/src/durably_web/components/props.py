@@ -20,6 +20,8 @@ from durably_web.mistakes import nearest, shown
 C = TypeVar("C", bound=Component)
 
 COMMON: Final = frozenset(field.name for field in fields(Component))
+GREATEST: Final = 2**53
+"""Of a number in a URL: no count and no position is greater, and a database knows no much greater ones."""
 
 
 def from_python(component: Callable[..., C], args: Sequence[object], props: Mapping[str, object]) -> C:
@@ -55,6 +57,8 @@ def from_query(component: type[C], query: Sequence[tuple[str, str]]) -> C:
             raise HTTPException(400, f"{component.name} has no prop {key[:50]!r}")
         if text:
             values[key] = _read(props[key], text)
+            if isinstance(values[key], int) and abs(cast("int", values[key])) > GREATEST:
+                raise HTTPException(400, f"{component.name}: cannot use {key}")
     try:
         made: C = _adapter(component).validate_python(values)
     except PydanticValidationError as error:

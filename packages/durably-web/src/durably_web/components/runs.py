@@ -313,7 +313,7 @@ class RunsFilter(RunList):
             since=_field("" if is_preset(self.since) else self.since, visit.now),
             until=_field(self.until, visit.now),
             labels=self.labels or {},
-            jobs=tuple(sorted(visit.durably.jobs)),
+            jobs=tuple([name for name in sorted(visit.durably.jobs) if await visit.caller.sees_job(name)]),
             has_bulk=self.bulk,
         )
 

@@ -86,6 +86,7 @@ class TriggerForm(Component):
 
     @override
     async def load(self, visit: Visit) -> FormShown:
+        await visit.check_job(self.job)
         handle = self.handle(visit)
         run = await self._run(visit)
         is_hidden = run is not None and not await visit.caller.shows_input(run)
@@ -176,7 +177,8 @@ class TriggerButton(Component):
     @override
     async def load(self, visit: Visit) -> ButtonShown:
         sealed = visit.seal.open(self.token)
-        if visit.durably.get_job(sealed.job) is None or not await visit.caller.sees_job(sealed.job):
+        await visit.check_job(sealed.job)
+        if visit.durably.get_job(sealed.job) is None:
             raise HTTPException(404, "Job not found")
         return ButtonShown(token=self.token, label=self.label)
 
