@@ -34,7 +34,7 @@ from durably import (
 )
 from durably_web.auditing import Audit, AuditEntry
 from durably_web.auth import CHANGES, OPERATIONS, AuthConfig, RunOperation, TriggerRequest
-from durably_web.hooks import answer_of, asked, settle
+from durably_web.hooks import answer_of, refused_by, settle
 from durably_web.mistakes import wrong_answer
 from durably_web.redaction import Redaction
 
@@ -297,8 +297,7 @@ class Caller(Generic[Ctx]):
         raise refusal
 
     async def _refusal(self, run: Run, operation: RunOperation) -> HTTPException | None:
-        hook = self._auth.on_run_access
-        return None if hook is None else await asked(hook, self.ctx, run, operation)
+        return await refused_by(self._auth.on_run_access, self.ctx, run, operation)
 
     async def _labels(self, request: TriggerRequest) -> Mapping[str, str]:
         hook = self._auth.trigger_labels
@@ -315,8 +314,7 @@ class Caller(Generic[Ctx]):
 
     async def _may_trigger(self, request: TriggerRequest) -> bool:
         """Refuse; or answer whether there are runs that they may not see."""
-        hook = self._auth.on_trigger
-        refusal = None if hook is None else await asked(hook, self.ctx, request)
+        refusal = await refused_by(self._auth.on_trigger, self.ctx, request)
         if refusal is not None:
             raise refusal
         scope = await self.scoped(RunFilter())

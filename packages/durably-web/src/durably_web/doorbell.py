@@ -29,8 +29,6 @@ from durably_web.bells import Bell, RunPart, Topic
 
 logger: logging.Logger = logging.getLogger("durably.web")
 
-STATS_EVERY: Final = 5.0
-"""Seconds between two rings for what is counted."""
 UNKNOWN: Final = "?"
 
 

@@ -68,8 +68,10 @@ async def answer_of(hook: Callable[..., object], *arguments: object) -> object:
     return await settle(hook(*arguments))
 
 
-async def asked(hook: Callable[..., object], *arguments: object) -> HTTPException | None:
-    """How a hook refuses; None if it does not: it answers something true, or nothing at all."""
+async def refused_by(hook: Callable[..., object] | None, *arguments: object) -> HTTPException | None:
+    """How a hook refuses; None if it does not: it answers something true, or nothing at all, or there is none."""
+    if hook is None:
+        return None
     try:
         answer = await answer_of(hook, *arguments)
     except HTTPException as error:

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from durably import ConfigurationError, NotRunningError, StoreError
 from durably_web.components.base import Component
 from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
+from durably_web.components.connection import ConnectionIndicator
 from durably_web.components.jobs import JobCard, JobList, WorkersTable
 from durably_web.components.logs import LogTail
-from durably_web.components.notes import ConnectionIndicator
 from durably_web.components.panels import JobPanel, RunPanel
 from durably_web.components.run import (
     RunActions,

@@ -17,13 +17,15 @@ from starlette.responses import Response
 from durably import RunFilter
 from durably_web import bells
 from durably_web.caller import Caller
-from durably_web.doorbell import STATS_EVERY, Hub, Listener
+from durably_web.doorbell import Hub, Listener
 from durably_web.eventstream import AFTER_ACCIDENTS, AT_ONCE, event_stream
 
 LIFE: Final = 600.0
 """Seconds after which a stream ends and the page goes on with another one."""
 HEARTBEAT: Final = 45.0
 """Seconds between two signs of life: proxies hang up after a minute, and so does our script."""
+STATS_EVERY: Final = 5.0
+"""Seconds between two rings for what is counted."""
 MOST_TOPICS: Final = 32
 MOST_STREAMS: Final = 2000
 PACE: Final = 0.1

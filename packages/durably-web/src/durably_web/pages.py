@@ -11,9 +11,9 @@ from durably import RunFilter
 from durably_web import answers
 from durably_web.components.base import Component
 from durably_web.components.charts import FailingJobs, StatsTiles, ThroughputChart
+from durably_web.components.connection import ConnectionIndicator
 from durably_web.components.jobs import JobList, WorkersTable
 from durably_web.components.logs import LogTail
-from durably_web.components.notes import ConnectionIndicator
 from durably_web.components.run import (
     RunActions,
     RunExplanation,

@@ -1,4 +1,4 @@
-"""Small components that tell something of the page itself."""
+"""Whether a page follows what happens, as a component."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
