@@ -12,7 +12,7 @@ from durably_web import AuthConfig, DurablyWeb, allow_local, create_durably_hand
 from durably_web.auth import TriggerRequest
 from durably_web.caller import Caller
 from durably_web.gate import Gate
-from durably_web.hooks import asked
+from durably_web.hooks import refused_by
 from tests.core.unchecked import unchecked
 from tests.web.requests import request
 
@@ -143,5 +143,5 @@ async def test_buttons_that_there_are_not_are_an_error(durably: Durably, answer:
     ("answer", "refuses"), [(None, False), (True, False), (False, True), (0, True), ("", True)]
 )
 async def test_whatever_is_false_refuses_and_nothing_at_all_does_not(answer: object, refuses: bool) -> None:
-    refusal = await asked(answering(answer))
+    refusal = await refused_by(answering(answer))
     assert isinstance(refusal, HTTPException) is refuses
