@@ -84,3 +84,23 @@ def test_a_size_has_its_unit(size: int, words: str) -> None:
 def test_a_sentence_begins_with_a_capital() -> None:
     assert wording.sentence("waiting for Signal") == "Waiting for Signal"
     assert wording.sentence("") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("short\n", "short\n"),
+        ("a\nb\nc\nd", "a\nb\nc\nd"),
+        ("a\nb\nc\nd\ne", "a\nb\nc\nd…"),
+        ("x" * 400, "x" * 400),
+        ("x" * 401, "x" * 400 + "…"),
+    ],
+)
+def test_of_a_long_text_a_beginning_is_told(text: str, words: str) -> None:
+    assert wording.beginning(text) == words
+
+
+def test_a_stretch_of_time_is_told_in_utc() -> None:
+    there = NOW.astimezone(timezone(timedelta(hours=5)))
+    assert wording.between(there, there + timedelta(minutes=30)) == "14:29–14:59 UTC"

@@ -290,7 +290,7 @@ async def test_what_cannot_be_undone_is_asked_in_a_dialog(
         await page.goto(f"{address}/runs")
         await page.get_by_label("Select all runs on this page").check()
         await page.get_by_role("button", name="Cancel selected").click()
-        await expect(dialog).to_contain_text("Cancel 1 selected runs?")
+        await expect(dialog).to_contain_text("Cancel 1 selected run?")
         await page.get_by_role("button", name="Cancel runs").click()
         await expect(page.get_by_text("1 run was cancelled.")).to_be_visible()
 

@@ -129,7 +129,7 @@ def views(runs: dict[str, str]) -> dict[str, str]:
     for status, run_id in runs.items():
         found[f"page of the {status} run"] = f"/runs/{run_id}"
         found[f"form of the {status} run"] = f"/jobs/pay?of={run_id}"
-        for file in ("logs.ndjson", "input.json", "output.json"):
+        for file in ("logs.ndjson", "input.json", "output.json", "error.txt"):
             found[f"{file} of the {status} run"] = f"/runs/{run_id}/{file}"
         for name, component in COMPONENTS.items():
             if issubclass(component, RunComponent):
@@ -144,7 +144,7 @@ def views(runs: dict[str, str]) -> dict[str, str]:
 
 TELLING: Final = re.compile(
     r"^/$|^/runs|^page of|^form of|ndjson|input\.json|^output(\.json)? of the completed"
-    r"|(log_tail|run_facts|run_panel|run_io|run_progress) of|run_error of the failed"
+    r"|(log_tail|run_facts|run_panel|run_io|run_progress) of|(run_error|error\.txt) of the failed"
     r"|run_explanation of the waiting|^job_panel|^runs_table"
 )
 """Views that would show something of the secret."""

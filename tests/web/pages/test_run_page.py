@@ -74,6 +74,25 @@ async def test_a_failed_run_shows_the_step_the_traceback_and_the_input_on_one_pa
     assert re.findall(r'data-dw-action="(\w+)"', page) == ["retry", "retrigger", "delete"]
 
 
+async def test_of_a_long_error_the_end_is_shown_and_all_of_it_downloaded(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    @durably.job(name="talkative")
+    async def talk(step: StepContext, lines: int) -> None:
+        raise ValueError("\n".join(f"line {number}" for number in range(lines)))
+
+    run_id = await trigger(durably, talk.name, 3000)
+    await durably.process_until_idle()
+    error = part(await show(client, run_id), "run_error")
+    assert error.count("line 0") == error.count("line 2999") == 1
+    assert "line 4" not in error
+    assert re.search(r"2,9\d\d lines above are not shown", error)
+    answer = await client.get(f"/durably/runs/{run_id}/error.txt")
+    assert answer.text.startswith("Traceback (most recent call last)")
+    assert answer.text.count("\nline ") == 2999
+    assert answer.headers["content-disposition"] == f'attachment; filename="{run_id}-error.txt"'
+
+
 async def test_a_waiting_run_says_what_it_waits_for_and_takes_it(
     client: httpx2.AsyncClient, durably: Durably
 ) -> None:
@@ -135,7 +154,12 @@ async def test_payloads_and_logs_can_be_downloaded(client: httpx2.AsyncClient, d
     for file in files.values():
         assert file.headers["content-disposition"].startswith(f'attachment; filename="{run_id}')
         assert file.headers["x-content-type-options"] == "nosniff"
-    for missing in (f"{run_id}/nothing.json", "nobody/logs.ndjson", "nobody/input.json"):
+    for missing in (
+        f"{run_id}/nothing.json",
+        f"{run_id}/error.txt",
+        "nobody/logs.ndjson",
+        "nobody/input.json",
+    ):
         assert (await client.get(f"/durably/runs/{missing}")).status_code == 404
 
 

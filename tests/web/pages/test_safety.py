@@ -154,6 +154,7 @@ TAGS = {
     "header",
     "div",
     "svg",
+    "g",
     "rect",
     "nav",
     "form",

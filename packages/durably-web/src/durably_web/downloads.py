@@ -1,4 +1,4 @@
-"""What a page offers to be kept: a run's log, its input, its output."""
+"""What a page offers to be kept: a run's log, its input, its output, its error."""
 
 import json
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from durably import LogEntry
-from durably_web import answers
+from durably_web import answers, wording
 from durably_web.visits import Visit
 
 PORTION: Final = 1000
@@ -23,6 +23,15 @@ async def payload(visit: Visit, run_id: str) -> Response:
     if text is None:
         raise HTTPException(404)
     return answers.download(text, name=f"{run.id}-{which}.json", media_type="application/json")
+
+
+async def error(visit: Visit, run_id: str) -> Response:
+    """The whole traceback."""
+    run = await visit.run(run_id)
+    if run.error is None:
+        raise HTTPException(404)
+    text = wording.whole_error(run.error)
+    return answers.download(text, name=f"{run.id}-error.txt", media_type="text/plain")
 
 
 async def log(visit: Visit, run_id: str) -> Response:

@@ -79,7 +79,7 @@ class Pages:
             "runs",
             "runs",
             status_tabs=StatusTabs(**props),
-            runs_filter=RunsFilter(**props, bulk=True),
+            runs_filter=RunsFilter(**props),
             runs_table=RunsTable(
                 **props,
                 bulk=True,

@@ -124,6 +124,7 @@ class Site:
             route("/runs/{run_id}", of_run(pages.run)),
             route("/runs/{run_id}/logs.ndjson", of_run(downloads.log)),
             route("/runs/{run_id}/{which}.json", of_run(downloads.payload)),
+            route("/runs/{run_id}/error.txt", of_run(downloads.error)),
             route("/runs/bulk", page(actions.bulk), methods=["POST"]),
             route("/runs/{run_id}/signal", of_run(actions.signal), methods=["POST"]),
             *(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from durably import Count, RunStatus
+from durably import Count, RunError, RunStatus
 
 DASH: Final = "–"
 CONTROLS: Final = re.compile(
@@ -21,6 +21,9 @@ WORDS: Final[Mapping[RunStatus, str]] = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
+FIRST_LINES: Final = 4
+FIRST_CHARACTERS: Final = 400
+"""What a beginning has at most."""
 STATUSES: Final = tuple(WORDS)
 
 
@@ -70,6 +73,11 @@ def clock(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
+def between(since: datetime, until: datetime) -> str:
+    """`14:00–14:30 UTC`."""
+    return f"{since.astimezone(UTC):%H:%M}{DASH}{until.astimezone(UTC):%H:%M} UTC"
+
+
 def machine(instant: datetime) -> str:
     """As HTML's `<time datetime>` wants it."""
     return instant.astimezone(UTC).isoformat(timespec="milliseconds")
@@ -117,6 +125,17 @@ def tail(run_id: str) -> str:
 def plain(text: str) -> str:
     """The text without what would steer a terminal, or turn the direction of what follows."""
     return text if text.isprintable() else CONTROLS.sub("", text)
+
+
+def whole_error(error: RunError) -> str:
+    """The traceback, or what there is of one."""
+    return (error.traceback or f"{error.type}: {error.message}").rstrip() + "\n"
+
+
+def beginning(text: str) -> str:
+    """The first lines of it, if it is long."""
+    start = "\n".join(text[:FIRST_CHARACTERS].splitlines()[:FIRST_LINES])
+    return text if len(start) >= len(text.rstrip()) else f"{start.rstrip()}…"
 
 
 def size(characters: int) -> str:

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from typing_extensions import override
 
-from durably import JobStatistics, RunFilter, RunStatus
+from durably import RunFilter, RunStatus, Statistics
 from durably_web import bells, wording
 from durably_web.bells import Bell, Topic
 from durably_web.components.base import Component
@@ -23,12 +23,14 @@ OLDEST: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Part of the time: the heights of the two pieces of its bar."""
+    """Part of the time: what ended in it, and the heights of the two pieces of its bar."""
 
     x: int
-    completed: float
-    failed: float
-    title: str
+    height: float
+    failed_height: float
+    when: str
+    completed: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Chart:
 
     bars: tuple[Bar, ...]
     width: int
+    highest: int
+    """Runs that ended in the part with the most."""
     completed: int
     failed: int
     median: float | None
@@ -49,29 +53,34 @@ class Chart:
         return f"{self.completed:,} completed, {self.failed:,} failed in the last 24 hours"
 
 
-def chart(jobs: Sequence[JobStatistics], *, is_whole: bool = True) -> Chart:
-    """The chart of one job, or of several together."""
+def chart(found: Statistics) -> Chart:
+    """The chart of the jobs together."""
+    jobs = found.jobs
     completed = [sum(part) for part in zip(*(job.completed_series for job in jobs), strict=True)]
     failed = [sum(part) for part in zip(*(job.failed_series for job in jobs), strict=True)]
-    highest = max([1, *(one + other for one, other in zip(completed, failed, strict=True))])
-    unit = HEIGHT / highest
+    highest = max([0, *(one + other for one, other in zip(completed, failed, strict=True))])
+    unit = HEIGHT / max(1, highest)
+    width = (found.until - found.since) / max(1, len(completed))
     one_job = jobs[0] if len(jobs) == 1 else None
     return Chart(
         bars=tuple(
             Bar(
                 x=number * BAR,
-                completed=round(good * unit, 2),
-                failed=round(bad * unit, 2),
-                title=f"{good} completed, {bad} failed",
+                height=round(good * unit, 2),
+                failed_height=round(bad * unit, 2),
+                when=wording.between(found.since + number * width, found.since + (number + 1) * width),
+                completed=good,
+                failed=bad,
             )
             for number, (good, bad) in enumerate(zip(completed, failed, strict=True))
         ),
         width=BAR * max(1, len(completed)),
+        highest=highest,
         completed=sum(completed),
         failed=sum(failed),
         median=one_job.median if one_job else None,
         p95=one_job.p95 if one_job else None,
-        is_whole=is_whole,
+        is_whole=found.is_whole,
     )
 
 
@@ -105,7 +114,7 @@ class ThroughputChart(StatsComponent):
     async def load(self, visit: Visit) -> Chart:
         asked = RunFilter() if self.job_name is None else RunFilter(job_name=(self.job_name,))
         found = await visit.statistics(asked)
-        return chart(found.jobs, is_whole=found.is_whole)
+        return chart(found)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Jobs and the workers that execute them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from typing_extensions import override
 
-from durably import JobStatistics, RunFilter, RunStatus, WorkerInfo
+from durably import JobStatistics, RunFilter, RunStatus, Statistics, WorkerInfo
 from durably_web import bells
 from durably_web.bells import Bell
 from durably_web.components.charts import Chart, StatsComponent, chart
@@ -46,10 +46,10 @@ class JobList(StatsComponent):
 
     @override
     async def load(self, visit: Visit) -> JobsShown:
-        found = {job.job_name: job for job in (await visit.statistics(RunFilter())).jobs}
-        names = sorted({*visit.durably.jobs, *found})[:MOST_JOBS]
+        found = await visit.statistics(RunFilter())
+        names = sorted({*visit.durably.jobs, *(job.job_name for job in found.jobs)})[:MOST_JOBS]
         seen = [name for name in names if await visit.caller.sees_job(name)]
-        return JobsShown(jobs=tuple([await show_job(visit, name, found.get(name)) for name in seen]))
+        return JobsShown(jobs=tuple([await show_job(visit, name, found) for name in seen]))
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,17 @@ class JobCard(StatsComponent):
     @override
     async def load(self, visit: Visit) -> JobShown:
         await visit.check_job(self.job_name)
-        found = (await visit.statistics(RunFilter(job_name=(self.job_name,)))).jobs
-        return await show_job(visit, self.job_name, found[0] if found else None)
+        found = await visit.statistics(RunFilter(job_name=(self.job_name,)))
+        return await show_job(visit, self.job_name, found)
 
     @override
     def bells(self) -> Sequence[Bell]:
         return (*super().bells(), bells.of_job(self.job_name))
 
 
-async def show_job(visit: Visit, name: str, statistics: JobStatistics | None) -> JobShown:
-    """What is shown of a job."""
+async def show_job(visit: Visit, name: str, found: Statistics) -> JobShown:
+    """What is shown of a job, with its part of the figures."""
+    own = replace(found, jobs=tuple(job for job in found.jobs if job.job_name == name))
     newest = await visit.caller.runs(RunFilter(job_name=(name,)), limit=1)
     handle = visit.durably.get_job(name)
     doc = (handle.definition.doc or "") if handle is not None else ""
@@ -85,8 +86,8 @@ async def show_job(visit: Visit, name: str, statistics: JobStatistics | None) ->
         name=name,
         doc=doc.strip().partition("\n")[0] or None,
         last=newest[0].status if newest else None,
-        statistics=statistics,
-        chart=chart([] if statistics is None else [statistics]),
+        statistics=own.jobs[0] if own.jobs else None,
+        chart=chart(own),
         is_known=handle is not None,
     )
 

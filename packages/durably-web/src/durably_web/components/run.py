@@ -17,7 +17,7 @@ from durably import (
     WaitingForSignal,
     WorkerInfo,
 )
-from durably_web import payloads
+from durably_web import payloads, wording
 from durably_web.auth import RunOperation
 from durably_web.bells import RunPart
 from durably_web.components.base import RunComponent
@@ -130,6 +130,8 @@ class ErrorShown:
 
     run: Run
     error: RunError | None
+    message: str
+    """Of the error; the beginning, if it is long."""
     lines: tuple[str, ...]
     """Of the traceback, the last ones."""
     omitted: int
@@ -148,10 +150,15 @@ class RunFailure(RunComponent):
     async def load(self, visit: Visit) -> ErrorShown:
         run = await visit.run(self.run_id)
         error = run.error if run.status == "failed" else None
-        text = (error.traceback or f"{error.type}: {error.message}") if error is not None else ""
-        lines = text.rstrip().splitlines()
+        lines = [] if error is None else wording.whole_error(error).splitlines()
         shown = lines[-max(1, self.lines) :]
-        return ErrorShown(run=run, error=error, lines=tuple(shown), omitted=len(lines) - len(shown))
+        return ErrorShown(
+            run=run,
+            error=error,
+            message="" if error is None else wording.beginning(error.message),
+            lines=tuple(shown),
+            omitted=len(lines) - len(shown),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

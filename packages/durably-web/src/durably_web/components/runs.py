@@ -291,15 +291,11 @@ class FilterShown:
     labels: Mapping[str, str]
     """Those that are asked for besides."""
     jobs: tuple[str, ...]
-    has_bulk: bool
 
 
 @dataclass(frozen=True)
 class RunsFilter(RunList):
     """A form whose answers are in the URL of the page."""
-
-    _: KW_ONLY
-    bulk: bool = False
 
     name: ClassVar[str] = "runs_filter"
 
@@ -314,7 +310,6 @@ class RunsFilter(RunList):
             until=_field(self.until, visit.now),
             labels=self.labels or {},
             jobs=tuple([name for name in sorted(visit.durably.jobs) if await visit.caller.sees_job(name)]),
-            has_bulk=self.bulk,
         )
 
     @override

@@ -207,21 +207,79 @@
     if (!mayGo(elt, xhr.getResponseHeader("HX-Redirect"))) event.preventDefault();
   });
 
-  /* What is being worked with is not replaced under the hands: it is marked, and fetched once it is let go. */
-  function held(element) {
-    if (!element || !element.matches || !element.matches("[data-dw-hold]")) return false;
-    const isHeld = element.querySelector(":checked, :focus-visible, dialog[open]") !== null;
-    if (isHeld) element.dataset.dwStale = "";
-    else delete element.dataset.dwStale;
-    for (const notice of all("[data-dw-stale-notice]")) notice.hidden = !isHeld;
+  /* What is being worked with is not replaced under the hands: it is marked, and fetched once it is let go. That is so
+     while a button of it is pressed or asks something, or text of it is selected; where it is said (data-dw-hold), also
+     while the focus is in it, or a field has another value than it came with. */
+  const LONGEST_SELECTION = 30_000;  // ms that selected text keeps a part of the page as it is
+  let pressed = null, selected = null, selectedAt = 0;
+
+  function isInHands(host) {
+    if (host.contains(pressed) || host.dwAsks) return true;
+    if (host.contains(selected) && Date.now() - selectedAt < LONGEST_SELECTION) return true;
+    return host.matches("[data-dw-hold]") && isUsed(host);
+  }
+  const isUsed = (host) => host.querySelector(":focus-visible") !== null || all("input, select, textarea", host).some(isTouched);
+  function isTouched(field) {
+    if (field.matches("[type=checkbox], [type=radio]")) return field.checked !== field.defaultChecked;
+    if (!field.matches("select")) return field.value !== field.defaultValue;
+    return field.selectedIndex !== Math.max(0, Array.from(field.options).findIndex((option) => option.defaultSelected));
+  }
+  function held(host) {
+    // To a log is only added.
+    if (!host || !host.matches || !host.matches("[data-dw-component]:not([data-dw-after])")) return false;
+    const isHeld = isInHands(host);
+    if (isHeld) host.dataset.dwStale = "";
+    else delete host.dataset.dwStale;
+    if (host.matches("[data-dw-hold]")) for (const notice of all("[data-dw-stale-notice]")) notice.hidden = !isUsed(host);
     return isHeld;
   }
-  function release(event) {
-    const host = event.target.closest && event.target.closest("[data-dw-hold][data-dw-stale]");
-    if (host) setTimeout(() => fire(host, "dw-refresh"), 0);
+  function release() {
+    setTimeout(() => {
+      for (const host of all("[data-dw-stale]")) if (!isInHands(host)) fire(host, "dw-refresh");
+    }, 0);
   }
   document.addEventListener("change", release);
   document.addEventListener("focusout", release);
+  document.addEventListener("pointerdown", (event) => { pressed = event.target; });
+  for (const end of ["pointerup", "pointercancel"]) {
+    document.addEventListener(end, () => setTimeout(() => { pressed = null; release(); }, 0));
+  }
+  document.addEventListener("selectionchange", () => {
+    const selection = getSelection();
+    const was = selected;
+    selected = selection.isCollapsed ? null : selection.anchorNode;
+    if (selected) { if (!was) setTimeout(release, LONGEST_SELECTION); selectedAt = Date.now(); }
+    else if (was) release();
+  });
+
+  /* What is replaced keeps what the visitor did to it: what is unfolded, how far it is scrolled, where the focus is. */
+  const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+  const SCROLLING = ".dw-scroll, .dw-json, .dw-tail";
+
+  function remember(host) {
+    const active = document.activeElement;
+    const isInside = host !== active && host.contains(active);
+    host.dwKept = {
+      unfolded: all("details", host).map((one) => one.open),
+      scrolled: all(SCROLLING, host).map((one) => [one.scrollLeft, one.scrollTop]),
+      focused: isInside ? { id: active.id, at: all(FOCUSABLE, host).indexOf(active), is: likeness(active) } : null,
+    };
+  }
+  function restore(host) {
+    const { unfolded, scrolled, focused } = host.dwKept;
+    delete host.dwKept;
+    const folds = all("details", host);
+    if (folds.length === unfolded.length) folds.forEach((one, index) => { one.open = unfolded[index]; });
+    all(SCROLLING, host).forEach((one, index) => { if (scrolled[index]) [one.scrollLeft, one.scrollTop] = scrolled[index]; });
+    if (!focused || document.activeElement !== document.body) return;
+    const there = all(FOCUSABLE, host);
+    const same = (focused.id && there.find((one) => one.id === focused.id))
+      || [there[focused.at], ...there].find((one) => one && likeness(one) === focused.is);
+    // What is gone leaves the focus where it was, and on nothing that a further key would press.
+    if (!same) host.tabIndex = -1;
+    (same || host).focus({ preventScroll: true });
+  }
+  const likeness = (element) => [element.tagName, element.getAttribute("href"), element.textContent.trim()].join(" ");
 
   /* Trouble of the server's leaves alone what is shown; it is said instead of it only where nothing is yet. What an
      element fetches by itself is tried again. */
@@ -255,8 +313,10 @@
 
   function beforeSwap(element, target) {
     const log = target && target.matches && target.matches("[data-dw-after]") ? target : null;
-    if (log) log.dwAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
-    return held(element);
+    if (log) log.dwAtEnd = !log.contains(selected) && log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+    if (held(element)) return true;
+    if (!log && hostOf(target) === target) remember(target);
+    return false;
   }
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx } = event.detail;
@@ -273,10 +333,12 @@
   });
 
   function afterSwap() {
+    for (const host of all("[data-dw-component]")) if (host.dwKept) restore(host);
     all("[data-dw-after]").forEach(settleLog);
     all("[data-dw-run]").forEach(compare);
     focusProblem();
     refocus();
+    countSelected();
     tick();
     line.collect();
   }
@@ -424,10 +486,13 @@
     if (!question || form.dwConfirmed) { form.dwConfirmed = false; return; }
     event.preventDefault();
     event.stopImmediatePropagation();
-    const selected = all("input[name=run]:checked").filter((box) => box.form === form).length;
-    if (button.dataset.dwSelected !== undefined && !selected) return;
-    ask(question.replace("{n}", String(selected)), button.dataset.dwDetail || "", button.dataset.dwWord || "Yes").then((yes) => {
-      if (!yes) return;
+    const count = all("input[name=run]:checked").filter((box) => box.form === form).length;
+    if (button.dataset.dwSelected !== undefined && !count) return;
+    const host = hostOf(form);
+    if (host) host.dwAsks = true;
+    ask(question.replace("{n}", String(count)).replace("{s}", count === 1 ? "" : "s"), button.dataset.dwDetail || "", button.dataset.dwWord || "Yes").then((yes) => {
+      if (host) host.dwAsks = false;
+      if (!yes) { release(); return; }
       let field = form.querySelector("input[name=confirmed]");
       if (!field) {
         field = document.createElement("input");
@@ -476,11 +541,13 @@
       if (log) { log.dataset.level = target.value; log.scrollTop = log.scrollHeight; }
     }
     if (target.matches("[data-dw-all]")) for (const box of all("input[name=run]")) box.checked = target.checked;
-    if (target.matches("input[name=run], [data-dw-all]")) {
-      const any = document.querySelector("input[name=run]:checked") !== null;
-      for (const button of all("[data-dw-selected]")) button.disabled = !any;
-    }
+    countSelected();
   });
+  function countSelected() {
+    const count = all("input[name=run]:checked").length;
+    for (const button of all("[data-dw-selected]")) button.disabled = !count;
+    for (const place of all("[data-dw-count]")) place.textContent = count ? `${count} selected` : "";
+  }
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
@@ -499,7 +566,6 @@
   });
 
   function begin() {
-    for (const button of all("[data-dw-selected]")) button.disabled = true;
     if (location.hash === "#dw-search" && document.getElementById("dw-search")) document.getElementById("dw-search").focus();
     afterSwap();
   }
