@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from inspect import signature
 from pathlib import Path
 from typing import get_args
 from urllib.request import Request, urlopen
@@ -23,8 +24,11 @@ from docs import life_of_a_run
 from durably import spi
 from durably.lifecycle import TRANSITIONS
 from durably_testing import plugin
+from durably_web.components.props import COMMON
+from durably_web.kit import COMPONENTS
 from tests.docs.pages import DOCS, REPOSITORY, blocks, fits
 
+CALL = re.compile(r"`(\w+)\(([\w, ]*)\)`")
 RUNNER = Path(__file__).with_name("pages.py")
 PAGES = sorted(
     page
@@ -208,3 +212,21 @@ def test_every_page_is_in_the_navigation_and_every_decision_in_its_list() -> Non
         listed = decisions if page.parent.name == "adr" and page.name != "index.md" else site
         name = page.name if listed is decisions else name_of(page)
         assert name in listed, f"{name_of(page)} is not listed"
+
+
+def test_every_component_is_told_with_its_props() -> None:
+    page = (DOCS / "howto" / "components.md").read_text()
+    told = {
+        name: props
+        for row in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+        for name, props in CALL.findall(row)
+    }
+    known = {
+        name: ", ".join(prop for prop in signature(component).parameters if prop not in COMMON)
+        for name, component in COMPONENTS.items()
+    }
+    # What is sealed in it stands in the page's code.
+    known["trigger_button"] = "job, input, label, idempotency_key"
+    # No component, but called as one.
+    known["assets"] = ""
+    assert told == known

@@ -34,7 +34,7 @@ async def test_a_failed_run_is_sent_back_to_work(client: httpx2.AsyncClient, dur
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/durably/runs/{run.id}?notice=retried")
     assert (await now(durably, run.id)).status == "pending"
-    assert "goes back to work" in (await client.get(answer.headers["location"])).text
+    assert "was sent back to work" in (await client.get(answer.headers["location"])).text
 
 
 async def test_a_run_is_started_over_as_a_new_one(client: httpx2.AsyncClient, durably: Durably) -> None:
@@ -82,7 +82,7 @@ async def test_htmx_gets_the_buttons_and_everything_fetches_anew(
     assert (answer.status_code, answer.headers["hx-trigger"]) == (200, "dw-resync")
     assert "<html" not in answer.text
     assert re.findall(r'data-dw-action="(\w+)"', answer.text) == ["cancel"]
-    assert "goes back to work" in answer.text
+    assert "was sent back to work" in answer.text
 
 
 @pytest.mark.parametrize(

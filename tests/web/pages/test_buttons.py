@@ -117,7 +117,7 @@ async def test_a_press_in_a_browser_triggers_and_shows_the_run(durably: Durably,
         await window.page.goto(f"{url}/order")
         button = window.page.get_by_role("button", name="Import it")
         await button.click()
-        await expect(window.page.get_by_role("status")).to_contain_text("will be executed")
+        await expect(window.page.get_by_role("status")).to_contain_text("was triggered")
         await expect(button).to_be_visible()
     [run] = await durably.get_runs()
     assert run.input == Import(filename="order-17.csv")

@@ -1,7 +1,7 @@
 """Components and values in pages of others."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.templating import Jinja2Templates
 
 from durably import ConfigurationError, Durably, StepContext, define_job
-from durably_web import DurablyWeb, Html, WebContext
+from durably_web import AuthConfig, DurablyWeb, Html, TriggerRequest, WebContext
 from durably_web.embedding import Lazy, Ui
 from durably_web.kit import COMPONENTS
 from tests.web.pages.conftest import asking, by_header
@@ -380,6 +380,36 @@ async def test_values_are_what_the_reference_s_hooks_give(durably: Durably) -> N
     async with asking(host(web, page)) as client:
         assert (await client.get("/order")).text == "done"
     assert seen
+
+
+async def test_a_page_triggers_and_signals_as_its_visitor(durably: Durably) -> None:
+    def of_ada(user: str, asked: TriggerRequest) -> bool:
+        return asked.labels == {"by": "ada"} and asked.input != "secret"
+
+    auth = AuthConfig(
+        authenticate=by_header,
+        trigger_labels=lambda user: {"by": user},
+        on_trigger=of_ada,
+        on_run_access=lambda user, run, operation: operation != "signal" or user == "ada",
+    )
+    web = DurablyWeb(durably, auth=auth)
+    job = durably.jobs["approve-order"]
+    found: list[tuple[str, Mapping[str, str]]] = []
+
+    async def page(request: Request) -> str:
+        actions = await web.actions(request)
+        run = await actions.trigger(job, "A", idempotency_key="once")
+        found.append((run.id, run.labels))
+        await actions.signal(run.id, "approved", payload=True)
+        return "done"
+
+    async with asking(host(web, page)) as client:
+        for _ in range(2):
+            assert (await client.get("/order")).text == "done"
+        assert (await client.get("/order", headers={"user": "bob"})).status_code == 403
+    assert found == [found[0]] * 2
+    assert found[0][1] == {"by": "ada"}
+    assert [run.id for run in await durably.get_runs()] == [found[0][0]]
 
 
 async def test_a_failed_run_has_its_reason(durably: Durably) -> None:

@@ -1,24 +1,31 @@
 """What the author of a page gets wrong ends in an error that says what, and what to do."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from html import unescape
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 from jinja2 import Environment
 from litestar import Litestar, Request, get
 from markupsafe import Markup
+from playwright.async_api import expect
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from durably import ConfigurationError, Durably
-from durably_web import DurablyWeb
+from durably import ConfigurationError, Durably, RunFilter
+from durably_web import DurablyWeb, allow_local
 from durably_web.kit import Html
 from tests.core.unchecked import unchecked
+from tests.web.browser import browsing
 from tests.web.pages.conftest import asking, by_header
+from tests.web.pages.test_browser import looking
+from tests.web.pages.test_embedding import host
 from tests.web.requests import request
+from tests.web.serving import serving
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -244,3 +251,50 @@ def test_what_is_no_environment_is_not_installed_into(web: DurablyWeb[str], give
 def test_an_htmx_that_there_is_not_is_told(web: DurablyWeb[str], htmx: object) -> None:
     with pytest.raises(ConfigurationError, match="htmx must be 'bundle', 'host' or None"):
         unchecked(web.ui.assets)(htmx=htmx)
+
+
+@pytest.mark.parametrize("htmx", ["host", "bundle"])
+async def test_a_page_without_htmx_says_so_to_whoever_looks_into_the_console(
+    durably: Durably, htmx: Literal["host", "bundle"]
+) -> None:
+    web = DurablyWeb(durably, authenticate=allow_local, prefix="/durably")
+
+    async def page(request: Any) -> str:
+        return f"<!doctype html><title>x</title>{web.ui.assets(htmx=htmx)}{web.ui.lazy.stats_tiles()}"
+
+    forgot = htmx == "host"
+    allowed = "there is no htmx on this page" if forgot else ""
+    async with (
+        serving(host(web, page)) as url,
+        browsing() as browser,
+        looking(browser, allowed=allowed) as window,
+    ):
+        said: list[str] = []
+        window.page.on("console", lambda message: said.append(message.text))
+        await window.page.goto(f"{url}/order", wait_until="load")
+        await expect(window.page.locator(".dw-skeleton" if forgot else ".dw-tile").first).to_be_visible()
+        await expect(window.page.locator("html")).to_have_class("dw-js")
+        assert any("assets() without htmx" in text for text in said) is forgot
+
+
+async def test_a_table_on_a_page_of_a_host_turns_its_pages(web: DurablyWeb[str], durably: Durably) -> None:
+    runs = [(await durably.jobs["approve-order"].trigger(str(number))).id for number in range(5)]
+
+    async def page(request: Any) -> str:
+        return str(await web.ui.runs_table(request, page_size=2))
+
+    async with asking(host(web, page)) as client:
+        shown: list[list[str]] = []
+        path: str | None = "/order"
+        while path:
+            text = (await client.get(path)).text
+            shown.append([run for run in reversed(runs) if run in text])
+            older = re.search(r'href="(/order[^"]*)" rel="next"', text)
+            path = older and unescape(older[1])
+        lazily = re.search(r'hx-get="([^"]+)"', web.ui.lazy.runs_table(page_size=2))
+        assert lazily is not None
+        middle = await durably.get_runs(where=RunFilter(), limit=1, offset=1)
+        second = {"hx-current-url": f"http://app.example/order?before={middle[0].position}"}
+        part = await client.get(unescape(lazily[1]), headers=second)
+    assert shown == [runs[:2:-1], runs[2:0:-1], runs[:1]]
+    assert [run for run in reversed(runs) if run in part.text] == runs[2:0:-1]

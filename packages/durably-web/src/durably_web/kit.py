@@ -103,6 +103,7 @@ class Kit:
 
     async def render(self, component: Component, visit: Visit) -> Html:
         """The component with its data; an explanation in its place if there is nothing to show."""
+        component = component.on(visit)
         try:
             inner = await self.inside(component, visit)
         except HTTPException as error:
@@ -125,6 +126,7 @@ class Kit:
         Raises:
             HTTPException: It is not there for this visitor.
         """
+        component = component.on(visit)
         return self.fill(component, await component.load(visit), visit)
 
     def fill(self, component: Component, c: object, visit: Visit) -> Markup:

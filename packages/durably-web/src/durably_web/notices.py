@@ -40,11 +40,11 @@ class Notice:
 
 NOTICES: Final[Mapping[str, Notice]] = {
     "cancelled": Notice(tone="cancelled", text="The run was cancelled."),
-    "retried": Notice(tone="pending", text="The run goes back to work; its finished steps are kept."),
-    "retriggered": Notice(tone="pending", text="This is the new run, with the input of the other one."),
-    "triggered": Notice(tone="pending", text="The run is stored and will be executed."),
+    "retried": Notice(tone="running", text="The run was sent back to work; its finished steps are kept."),
+    "retriggered": Notice(tone="running", text="This is the new run, with the input of the other one."),
+    "triggered": Notice(tone="running", text="This run was triggered."),
     "idempotent": Notice(tone="cancelled", text="This run has that idempotency key already; no new one was made."),
-    "coalesced": Notice(tone="cancelled", text="This run waits already with that concurrency key; no new one was made."),
+    "coalesced": Notice(tone="cancelled", text="This run waited already with that concurrency key; no new one was made."),
     "deleted": Notice(tone="cancelled", text="The run was deleted."),
     "signalled": Notice(tone="completed", text="The signal was sent."),
     "no-json": Notice(tone="failed", text="Nothing was sent: that was no JSON. A text needs quotes: \"yes\"."),

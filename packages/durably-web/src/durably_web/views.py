@@ -3,10 +3,11 @@
 The names are those of the reference's React hooks: what `useJobRun` gives there is a `RunView` here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, cast
 
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
 from durably import (
@@ -19,11 +20,14 @@ from durably import (
     RunStatus,
     Step,
 )
+from durably_web.auth import TriggerRequest
 from durably_web.caller import MOST_LISTED, Caller
 
 In = TypeVar("In", covariant=True, default=object)
 Out = TypeVar("Out", covariant=True, default=object)
 Ctx = TypeVar("Ctx", default=object)
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
 
 MOST_LOGS = 1000
 
@@ -123,10 +127,37 @@ class RunsPage:
 
 
 class RunActionsOf(Generic[Ctx]):
-    """What `useRunActions` offers: each verb as the visitor, with what they may do checked."""
+    """What `useRunActions` offers, and more: each verb as the visitor, with what they may do checked.
+
+    Each raises `HTTPException`: 404 for what is not there for them, 403 for what they may not do; beside what
+    the same verb of `Durably` raises.
+    """
 
     def __init__(self, caller: Caller[Ctx]) -> None:
         self._caller = caller
+
+    async def trigger(
+        self,
+        job: JobHandle[InT, OutT],
+        input: InT,
+        *,
+        labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        concurrency_key: str | None = None,
+    ) -> Run:
+        """Have a job executed: the run gets their `trigger_labels`, and `on_trigger` is asked."""
+        request = TriggerRequest(
+            job_name=job.name,
+            input=to_jsonable_python(input),
+            labels=labels or {},
+            idempotency_key=idempotency_key,
+            concurrency_key=concurrency_key,
+        )
+        return await self._caller.trigger(request)
+
+    async def signal(self, run_id: str, name: str, payload: object = None) -> None:
+        """Send a signal to a run: an approval, say."""
+        await self._caller.signal(run_id, name, payload)
 
     async def retrigger(self, run_id: str) -> Run:
         """Start over; the new run."""

@@ -5,7 +5,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, Field, dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import AfterValidator
 from typing_extensions import override
@@ -59,6 +59,10 @@ class Component(ABC):
         Raises:
             HTTPException: It is not there for this visitor.
         """
+
+    def on(self, visit: Visit) -> Self:
+        """As it is on this page, whose URL may have something to say."""
+        return self
 
     @property
     def about_job(self) -> str | None:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
-from typing import ClassVar, Final, Literal, TypeAlias, TypedDict
+from typing import ClassVar, Final, Literal, Self, TypeAlias, TypedDict
+from urllib.parse import urlsplit
 
+from starlette.datastructures import QueryParams
 from typing_extensions import override
 
 from durably import Count, Run, RunFilter, RunStatus, SearchBy
@@ -139,6 +141,14 @@ class RunsTable(RunList):
 
     name: ClassVar[str] = "runs_table"
     is_held: ClassVar[bool] = True
+
+    @override
+    def on(self, visit: Visit) -> Self:
+        # The links below the table turn its pages, and lead to the page that it is on.
+        if visit.is_ours or self.brief or not self._is_first:
+            return self
+        turned = Search.from_query(QueryParams(urlsplit(visit.page).query))
+        return replace(self, before=turned.before, after=turned.after, cursor=turned.cursor)
 
     @override
     async def load(self, visit: Visit) -> RunsShown:

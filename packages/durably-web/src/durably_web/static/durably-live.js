@@ -569,6 +569,17 @@
     if (location.hash === "#dw-search" && document.getElementById("dw-search")) document.getElementById("dw-search").focus();
     afterSwap();
   }
+  /* Whoever said that the page has htmx itself, and forgot it, would see placeholders for ever. */
+  window.addEventListener("load", () => {
+    const fetching = all("[data-dw-component][hx-get]");
+    /* As a module it has no name here, but marks what it has seen. */
+    const has = window.htmx || fetching.some((host) => host.dataset.htmxPowered || host["htmx-internal-data"]);
+    if (fetching.length && !has) {
+      console.error("durably: there is no htmx on this page, so its components fetch nothing. Load htmx 2 or 4 before, " +
+        "or have it come along: assets() without htmx=\"host\".");
+    }
+  });
+
   window.durablyWeb = Object.freeze({ resync });
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
   else begin();
