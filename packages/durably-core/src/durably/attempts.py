@@ -56,15 +56,7 @@ class Attempts:
             token = current_step.set(current)
             execution.body_begins(task)
             try:
-                execution.journal.step_started(started)
-                if execution.is_suspect:
-                    # If this body kills the process, the row says which one it was.
-                    await execution.flush(started_before=started.started_at)
-                if self._engine.bus.wants("step:start"):
-                    # Nothing is told of a step that does not begin; and a handler may take its time.
-                    execution.require_live()
-                    self._engine.bus.publish(StepStarted(**execution.about(started)))
-                execution.require_live()
+                await self._announce(started)
                 try:
                     if policy is None or policy.timeout is None:
                         value = await self._call(body)
@@ -90,6 +82,23 @@ class Attempts:
                 execution.body_ends(task)
                 execution.journal.step_ended(name)
                 current_step.reset(token)
+
+    async def _announce(self, started: StepRecord) -> None:
+        """Note that the body begins, and tell it.
+
+        Raises:
+            asyncio.CancelledError: The run is no longer ours: it does not begin.
+        """
+        execution = self._execution
+        execution.journal.step_started(started)
+        if execution.is_suspect:
+            # If this body kills the process, the row says which one it was.
+            await execution.flush(started_before=started.started_at)
+        if self._engine.bus.wants("step:start"):
+            # Nothing is told of a step that does not begin; and a handler may take its time.
+            execution.require_live()
+            self._engine.bus.publish(StepStarted(**execution.about(started)))
+        execution.require_live()
 
     async def _call(self, body: Callable[[], object]) -> object:
         if not _is_async(body):

@@ -11,13 +11,11 @@ could lead, leading.py says which.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-from durably.filters import RunFilter
-from durably.models import RunStatus
+from durably.filters import STATUSES, RunFilter
 from durably.stores.sqlite.session import Value
 
-ALL_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 MOST_ARMS = 100
 """SQLite takes 500; a filter by more jobs than this walks through all runs instead."""
 
@@ -191,7 +189,7 @@ def _arms(
         return [_label_arm(filter.labels, values, [*within, *rest])]
     place += _has_labels(filter.labels, values, "run.seq")
     if jobs and has_few_arms(filter):
-        wanted = statuses or [f"'{status}'" for status in ALL_STATUSES]
+        wanted = statuses or [f"'{status}'" for status in STATUSES]
         pairs = product(jobs, wanted)
         return [_arm([f"run.job_name = {job}", f"run.status = {status}", *place]) for job, status in pairs]
     if statuses and not jobs:
@@ -201,7 +199,7 @@ def _arms(
 
 def has_few_arms(filter: RunFilter) -> bool:
     """Whether its jobs and statuses are few enough to be asked for one by one."""
-    return len(filter.job_name) * len(filter.status or ALL_STATUSES) <= MOST_ARMS
+    return len(filter.job_name) * len(filter.status or STATUSES) <= MOST_ARMS
 
 
 def _labelled(label: tuple[str, str], values: dict[str, Value], span: Span) -> str:

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from durably.filters import RunFilter
+from durably.filters import STATUSES, RunFilter
 from durably.models import Disposition, LogEntry, Run, RunStatus, Step, StepAttempt, WorkerInfo
 from durably.statistics import Count
 from durably.stores.sqlite.leading import count_labelled, leading
 from durably.stores.sqlite.listing import (
-    ALL_STATUSES,
     Lead,
     Span,
     compose_census,
@@ -69,11 +68,10 @@ def count_by_status(session: Session, filter: RunFilter, cap: int) -> Mapping[Ru
         is_whole = count_labelled(session, next(iter(filter.labels.items())), cap, span) < cap
         statement, values = compose_census(filter, cap=cap, span=span)
         found: dict[RunStatus, int] = dict(map(tuple, session.rows(statement, values)))
-        return {status: Count(number=found.get(status, 0), is_whole=is_whole) for status in ALL_STATUSES}
+        return {status: Count(number=found.get(status, 0), is_whole=is_whole) for status in STATUSES}
     # An index knows each status: they are counted one by one.
     numbers: dict[RunStatus, int] = {
-        status: _count(session, filter & RunFilter(status=(status,)), cap, span, lead)
-        for status in ALL_STATUSES
+        status: _count(session, filter & RunFilter(status=(status,)), cap, span, lead) for status in STATUSES
     }
     return {status: Count(number=number, is_whole=number < cap) for status, number in numbers.items()}
 

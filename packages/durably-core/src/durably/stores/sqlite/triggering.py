@@ -116,7 +116,12 @@ def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
     seq = inserted["seq"]
     for name, value in new.labels.items():
         session.run(SQL["insert_label"], {"key": name, "value": value, "seq": seq})
-    created_at = instant(session.now)
+    return _as_stored(new, position=seq, change=change, due_at=due_at, now=session.now)
+
+
+def _as_stored(new: NewRun, *, position: int, change: int, due_at: float | None, now: float) -> Run:
+    """The run as its row says."""
+    created_at = instant(now)
     return Run(
         id=new.id,
         job_name=new.job_name,
@@ -124,7 +129,7 @@ def _insert(session: Session, new: NewRun, *, rank: float | None = None) -> Run:
         labels=dict(new.labels),
         created_at=created_at,
         updated_at=created_at,
-        position=seq,
+        position=position,
         change=change,
         input_json=new.input_json,
         idempotency_key=new.idempotency_key,
