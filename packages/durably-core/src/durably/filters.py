@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from durably.errors import ValidationError
 from durably.models import Run, RunStatus
 from durably.options import labels
 
-STATUSES: tuple[RunStatus, ...] = (
-    "pending", "running", "waiting", "completed", "failed", "cancelled",
-)  # fmt: skip
+STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,9 +19,7 @@ RunOperation: TypeAlias = Literal[
     "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete"
 ]
 """What may be done with a run that exists."""
-OPERATIONS: tuple[RunOperation, ...] = (
-    "read", "steps", "logs", "subscribe", "retry", "retrigger", "signal", "cancel", "delete",
-)  # fmt: skip
+OPERATIONS: tuple[RunOperation, ...] = get_args(RunOperation)
 
 CHANGES: frozenset[RunOperation] = frozenset({"retry", "retrigger", "signal", "cancel", "delete"})
 """Those of them after which something is another than before."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from markupsafe import Markup
 from typing_extensions import override
@@ -17,7 +17,7 @@ from durably_web.components.triggering import TriggerForm
 from durably_web.visits import Visit
 
 Part: TypeAlias = Literal["status", "progress", "actions", "error", "output", "logs"]
-PARTS: tuple[Part, ...] = ("status", "progress", "actions", "error", "output", "logs")
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class PanelShown:
     """A run, and the parts of its panel."""
 
     run: Run
-    parts: Mapping[str, Markup]
+    parts: Mapping[Part, Markup]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,14 @@ class RunPanel(RunComponent):
             "output": RunPayload(self.run_id, which="output"),
             "logs": LogTail(self.run_id),
         }
-        wanted = {part: component for part, component in made.items() if part in self.parts}
-        drawn: dict[str, Markup] = {
-            part: await visit.draw(component, visit) for part, component in wanted.items()
-        }
-        return PanelShown(run=run, parts=drawn)
+        return PanelShown(
+            run=run,
+            parts={
+                part: await visit.draw(component, visit)
+                for part, component in made.items()
+                if part in self.parts
+            },
+        )
 
     @override
     def topics(self) -> Sequence[Topic]:

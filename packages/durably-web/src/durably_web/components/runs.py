@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
-from typing import ClassVar, Final, Literal, Self, TypeAlias, TypedDict
+from typing import ClassVar, Final, Literal, Self, TypeAlias, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from starlette.datastructures import QueryParams
@@ -25,9 +25,7 @@ MOST_ROWS: Final = MOST_LISTED - 1
 Column: TypeAlias = Literal[
     "status", "run", "job", "labels", "progress", "steps", "duration", "created", "error"
 ]
-COLUMNS: Final[tuple[Column, ...]] = (
-    "status", "run", "job", "labels", "progress", "steps", "duration", "created", "error",
-)  # fmt: skip
+COLUMNS: Final[tuple[Column, ...]] = get_args(Column)
 CAP: Final = 10_000
 """How far runs are counted."""
 
