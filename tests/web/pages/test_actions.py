@@ -102,6 +102,11 @@ async def test_a_form_leads_back_to_this_site_only(
     run = await failed(durably)
     answer = await client.post(f"/durably/runs/{run.id}/retry", data={"next": wanted})
     assert answer.headers["location"] == (goes or f"/durably/runs/{run.id}?notice=retried")
+    chosen = {"next": wanted, "action": "cancel", "run": run.id, "confirmed": "yes"}
+    for path, otherwise in (("-/theme", "/durably/"), ("runs/bulk", "/durably/runs")):
+        answer = await client.post(f"/durably/{path}", data=chosen)
+        there = wanted if goes else otherwise
+        assert answer.headers["location"].partition("notice=")[0].rstrip("?&") == there
 
 
 async def test_selected_runs_are_retried_where_it_makes_sense(

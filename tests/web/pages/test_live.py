@@ -56,7 +56,10 @@ class Page:
 
 @pytest.fixture
 async def server(web: DurablyWeb[str]) -> AsyncIterator[httpx2.AsyncClient]:
-    async with serving(web) as url, httpx2.AsyncClient(base_url=url, headers={"user": "ada"}) as client:
+    async with (
+        serving(web) as url,
+        httpx2.AsyncClient(base_url=url, headers={"user": "ada"}, timeout=PATIENCE) as client,
+    ):
         yield client
 
 
@@ -202,7 +205,7 @@ async def test_somebody_elses_runs_ring_for_nobody(durably: Durably) -> None:
     web = DurablyWeb(durably, auth=TENANTS)
     async with (
         serving(web) as url,
-        httpx2.AsyncClient(base_url=url, headers={"user": "acme"}) as client,
+        httpx2.AsyncClient(base_url=url, headers={"user": "acme"}, timeout=PATIENCE) as client,
         listening(client, f"runs run:{theirs.id}") as page,
     ):
         # As for a run that is not there.
@@ -226,7 +229,7 @@ async def test_whoever_may_not_subscribe_is_told_as_of_a_missing_run(durably: Du
     web = DurablyWeb(durably, auth=AuthConfig(authenticate=by_header, on_run_access=refuse))
     async with (
         serving(web) as url,
-        httpx2.AsyncClient(base_url=url, headers={"user": "ada"}) as client,
+        httpx2.AsyncClient(base_url=url, headers={"user": "ada"}, timeout=PATIENCE) as client,
         listening(client, f"run:{run.id} runs") as page,
     ):
         await page.next()

@@ -190,7 +190,7 @@ async def test_no_stream_tells_what_is_hidden(durably: Durably, auth: AuthConfig
         durably,
         serving(create_durably_handler(durably, auth=auth)) as url,
         asyncio.timeout(PATIENCE),
-        httpx2.AsyncClient(base_url=url, headers={"user": "ada"}) as client,
+        httpx2.AsyncClient(base_url=url, headers={"user": "ada"}, timeout=PATIENCE) as client,
         listening(client, "/runs/subscribe") as list_ears,
     ):
         assert await list_ears.next() is not None

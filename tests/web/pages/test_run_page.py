@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from durably import Durably, StepContext, job
+from durably_web import downloads
 from tests.web.pages.jobs import Import
 from tests.web.patience import PATIENCE
 
@@ -161,6 +162,23 @@ async def test_payloads_and_logs_can_be_downloaded(client: httpx2.AsyncClient, d
         "nobody/input.json",
     ):
         assert (await client.get(f"/durably/runs/{missing}")).status_code == 404
+
+
+@pytest.mark.parametrize("lines", [3, 6, 7])
+async def test_a_log_is_downloaded_whole_whatever_its_length(
+    client: httpx2.AsyncClient, durably: Durably, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    monkeypatch.setattr(downloads, "PORTION", 3)
+
+    @durably.job
+    async def chatter(step: StepContext, lines: int) -> None:
+        for number in range(lines):
+            step.log.info(str(number))
+
+    run = await chatter.trigger(lines)
+    await durably.process_until_idle()
+    file = await client.get(f"/durably/runs/{run.id}/logs.ndjson")
+    assert [json.loads(line)["message"] for line in file.text.splitlines()] == [str(n) for n in range(lines)]
 
 
 async def test_a_large_payload_is_offered_and_not_drawn(client: httpx2.AsyncClient, durably: Durably) -> None:

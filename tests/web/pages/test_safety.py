@@ -68,6 +68,12 @@ async def test_pages_lead_to_the_login_and_parts_of_pages_lead_the_page_there(du
         )
         assert (part.status_code, part.headers["hx-redirect"]) == (401, "/login?next=%2Fruns%3Fq%3Da")
         assert (await client.post("/runs/x/cancel")).status_code == 401
+        # A part of the login itself leads nowhere: it would lead there for ever.
+        part = await client.get(
+            "/-/runs_table",
+            headers={"hx-request": "true", "hx-current-url": "http://app.example/login?next=/"},
+        )
+        assert (part.status_code, part.headers.get("hx-redirect")) == (401, None)
 
 
 async def test_allow_local_lets_in_whoever_sits_here(durably: Durably) -> None:
