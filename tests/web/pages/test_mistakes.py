@@ -14,10 +14,12 @@ from markupsafe import Markup
 from playwright.async_api import expect
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount
 
-from durably import ConfigurationError, Durably, RunFilter
-from durably_web import DurablyWeb, allow_local
+from durably import ConfigurationError, Durably, Run, RunFilter
+from durably_web import AuthConfig, DurablyWeb, RunOperation, allow_local
 from durably_web.kit import Html
 from tests.core.unchecked import unchecked
 from tests.web.browser import browsing
@@ -298,3 +300,62 @@ async def test_a_table_on_a_page_of_a_host_turns_its_pages(web: DurablyWeb[str],
         part = await client.get(unescape(lazily[1]), headers=second)
     assert shown == [runs[:2:-1], runs[2:0:-1], runs[:1]]
     assert [run for run in reversed(runs) if run in part.text] == runs[2:0:-1]
+
+
+# Who is let in
+
+
+async def test_an_answer_of_authenticate_is_one_of_the_page_around_too(durably: Durably) -> None:
+    answers: dict[str, Response] = {
+        "elsewhere": RedirectResponse("/login?next=/order", 303),
+        "said": PlainTextResponse("please sign in", 200),
+    }
+
+    async def who(request: Any) -> Response:
+        return answers[request.headers["user"]]
+
+    web: DurablyWeb[str] = DurablyWeb(durably, authenticate=who)
+
+    async def page(request: Any) -> str:
+        return str(await web.ui.job_list(request))
+
+    async with asking(host(web, page)) as client:
+        elsewhere = await client.get("/order", headers={"user": "elsewhere"})
+        said = await client.get("/order", headers={"user": "said"})
+    assert (elsewhere.status_code, elsewhere.headers["location"]) == (303, "/login?next=/order")
+    assert said.status_code == 401
+
+
+async def test_a_refusal_names_the_option_that_refused(durably: Durably) -> None:
+    web = DurablyWeb(durably, authenticate=allow_local, allowed_hosts=["app.example"])
+    async with asking(web) as client:
+        from_afar = await client.get("/runs", headers={"x-forwarded-for": "10.0.0.7"})
+        part = await client.get("/-/runs_table", headers={"x-forwarded-for": "10.0.0.7"})
+        by_another_name = await client.get("/runs", headers={"host": "other.example"})
+        from_another_page = await client.post("/-/theme", headers={"sec-fetch-site": "cross-site"})
+    said = [answer.text for answer in (from_afar, part, by_another_name, from_another_page)]
+    names = ["(allow_local)", "(allow_local)", "(allowed_hosts)", "(trusted_origins)"]
+    assert [name in text for name, text in zip(names, said, strict=True)] == [True] * 4
+
+
+async def test_what_is_not_there_is_told_in_the_same_words(durably: Durably) -> None:
+    async def may(user: str, run: Run, operation: RunOperation) -> None:
+        raise HTTPException(404 if operation == "read" else 403, f"secrets of {user}")
+
+    web = DurablyWeb(durably, auth=AuthConfig(authenticate=by_header, on_run_access=may))
+    run = await durably.jobs["approve-order"].trigger("A")
+    async with asking(web) as client:
+        theirs, nobodys = await client.get(f"/runs/{run.id}"), await client.get("/runs/nobody")
+    [said, also] = [answer.text.partition("<main")[2] for answer in (theirs, nobodys)]
+    assert said.replace(run.id, "nobody") == also
+    assert "secrets" not in said
+
+
+async def test_whoever_forgot_the_login_is_told_once_in_the_log(
+    web: DurablyWeb[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asking(web, user="") as client:
+        assert [(await client.get(path)).status_code for path in ("/runs", "/jobs")] == [401, 401]
+    [said] = [record.getMessage() for record in caplog.records if record.name == "durably.web"]
+    assert said.startswith("/durably/runs was refused: authenticate knows nobody")
+    assert "authenticate=allow_local" in said

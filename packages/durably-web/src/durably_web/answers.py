@@ -1,8 +1,10 @@
 """What is sent to browsers: with headers that let nothing in that is not ours."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -17,6 +19,9 @@ SAFE: Final[Mapping[str, str]] = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
+
+
+COMMONPLACES: Final = frozenset({"", *(status.phrase for status in HTTPStatus)})
 
 
 def document(text: str, *, csp: str | None = CSP, status: int = 200) -> Response:
@@ -41,6 +46,15 @@ def attachment(name: str) -> str:
     """The header of a download; the name is one of ours, made of an id."""
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
     return f'attachment; filename="{plain}"'
+
+
+def detail(error: HTTPException) -> str | None:
+    """What a refusal has to say beside its status: which option refused, or what the application said.
+
+    Of what is not there nothing is said: whether there is something must not be told.
+    """
+    said = "" if error.status_code == 404 or error.status_code >= 500 else error.detail
+    return None if said in COMMONPLACES else said
 
 
 def go(url: str) -> Response:

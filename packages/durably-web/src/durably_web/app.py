@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from jinja2 import Environment
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +16,7 @@ from durably_web.answers import CSP
 from durably_web.auth import AuthConfig
 from durably_web.components.base import Component
 from durably_web.embedding import InTemplates, Ui
-from durably_web.gate import Gate
+from durably_web.gate import Answered, Gate
 from durably_web.guard import Guard
 from durably_web.hooks import check_hook
 from durably_web.kit import COMPONENTS, HasHtml, Kit
@@ -236,7 +237,10 @@ class DurablyWeb(Generic[Ctx]):
         key = f"durably_web.visit.{id(self)}"
         known: Visit | None = of_page.scope.get(key)
         if known is None:
-            known = await self._site.admit(of_page, self.urls(of_page), is_ours=False)
+            try:
+                known = await self._site.admit(of_page, self.urls(of_page), is_ours=False)
+            except Answered as answered:
+                raise _raised(answered.response) from None
             of_page.scope[key] = known
         return known
 
@@ -325,6 +329,12 @@ class DurablyWeb(Generic[Ctx]):
                 await app(scope, receive, send)
 
         return wrapped
+
+
+def _raised(answer: Response) -> HTTPException:
+    """What the application answered in place of its page, as what the framework around makes an answer of."""
+    headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+    return HTTPException(answer.status_code if answer.status_code >= 300 else 401, headers=headers)
 
 
 def _only(

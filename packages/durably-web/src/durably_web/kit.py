@@ -8,6 +8,7 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from durably import ConfigurationError, NotRunningError, StoreError
+from durably_web import answers
 from durably_web.components.base import Component
 from durably_web.components.charts import FailingJobs, Sparkline, StatsTiles, ThroughputChart
 from durably_web.components.connection import ConnectionIndicator
@@ -153,7 +154,9 @@ class Kit:
 
     def trouble(self, error: HTTPException) -> Markup:
         """What stands in the place of something that cannot be shown."""
-        return self._templates.render("durably/components/error_state.html", error=error)
+        return self._templates.render(
+            "durably/components/error_state.html", error=error, detail=answers.detail(error)
+        )
 
     def _host(self, component: Component, urls: Urls, inner: Markup, *, trigger: str) -> Html:
         url = urls.fragment(component.name, component.query())

@@ -182,7 +182,13 @@ class Pages:
         title, text = CLOSED if is_closed else TROUBLES.get(error.status_code, TROUBLES[400])
         is_passing = error.status_code >= 500 and place.request.method == "GET"
         again = place.page if is_passing else None
-        context = {"title": title, "text": text, "request_id": request_id, "again": again}
+        context = {
+            "title": title,
+            "text": text,
+            "detail": answers.detail(error),
+            "request_id": request_id,
+            "again": again,
+        }
         page = self._render(place, "trouble", "", context)
         return answers.document(page, csp=self._csp, status=error.status_code)
 

@@ -94,7 +94,7 @@ class Site:
         self._actions = Actions(kit, self._pages)
         self._recent = Recent(durably.environment.monotonic)
         self._hub = Hub(durably)
-        self._is_told_where = False
+        self._is_told_where = self._is_told_who = False
         # No redirects to other spellings of a path: the mount may not be what the router thinks it is.
         self._router = Router(self._routes(), redirect_slashes=False, default=self._refusing(404))
 
@@ -253,6 +253,13 @@ class Site:
         login = self._login(request)
         if error.status_code == 401 and login is not None and request.method in {"GET", "HEAD"}:
             return answers.go(login)
+        if error.status_code == 401 and not self._is_told_who:
+            self._is_told_who = True
+            logger.warning(
+                "%s was refused: authenticate knows nobody who sent it. Say login_url=… and visitors are sent to "
+                "your login; while you develop: authenticate=allow_local",
+                request.url.path,
+            )
         response = self._pages.trouble(self._place(request), error, request_id=request_id)
         response.headers.update(error.headers or {})
         return response
