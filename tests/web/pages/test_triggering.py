@@ -41,7 +41,7 @@ async def test_a_jobs_page_has_its_docstring_its_form_and_its_runs(
     assert list(dict.fromkeys(names)) == [name for name in GOOD if name.startswith("f.")]
     assert 'placeholder="customers.csv"' in page
     assert re.search(r'name="f.source.port"[^>]* min="1" max="65535"', page)
-    assert re.search(r"1 completed</span>.*0 failed, on top</span> <span>median \d", page, re.DOTALL)
+    assert re.search(r"1 completed</span>.*0 failed</span> <span>median \d", page, re.DOTALL)
     assert page.count('class="dw-badge" data-status="completed"') == 1
 
 
