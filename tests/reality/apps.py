@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from durably import Durably, Retry, StepContext, StepFailed, job
-from durably_testing.evidence import note_effect
+from durably_testing.killing.evidence import note_effect
 
 
 @job

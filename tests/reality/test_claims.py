@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from durably_testing.evidence import Evidence, contradictions
-from durably_testing.mortals import Brief
-from durably_testing.warden import WardenProcess
+from durably_testing.killing.evidence import Evidence, contradictions
+from durably_testing.killing.mortals import Brief
+from durably_testing.killing.warden import WardenProcess
 from tests.reality.apps import patient, tiny
 from tests.volume import NIGHT, limit, volume
 

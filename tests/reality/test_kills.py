@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from durably_testing.killing import KillLoop
+from durably_testing.killing.kill_loop import KillLoop
 from tests.reality.apps import app, basket, order, rounds
 from tests.volume import limit, volume
 

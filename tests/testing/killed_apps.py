@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from durably import Durably, RealEnvironment, StepContext, job
 from durably.spi import Claimed, ClaimRequest, SqliteStore
-from durably_testing.evidence import note_effect
+from durably_testing.killing.evidence import note_effect
 
 
 @job

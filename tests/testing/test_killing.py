@@ -16,12 +16,20 @@ import pytest
 
 from durably import Durably
 from durably_testing.errors import NothingTestedError, PromiseBroken
-from durably_testing.evidence import Evidence, KillMoment, Line, What, contradictions, effects, note_effect
-from durably_testing.killing import KillLoop
-from durably_testing.mortals import Brief, Fate
+from durably_testing.killing.evidence import (
+    Evidence,
+    KillMoment,
+    Line,
+    What,
+    contradictions,
+    effects,
+    note_effect,
+)
+from durably_testing.killing.kill_loop import KillLoop
+from durably_testing.killing.mortals import Brief, Fate
+from durably_testing.killing.warden import KillLoopError, WardenProcess
 from durably_testing.oracle import invariant_triggers, violations
 from durably_testing.removals import losses, remember_removals
-from durably_testing.warden import KillLoopError, WardenProcess
 from tests.testing import killed_apps, threaded_app
 from tests.testing.killed_apps import letter
 from tests.volume import volume
@@ -269,7 +277,7 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from durably_testing.killing import KillLoop
+from durably_testing.killing.kill_loop import KillLoop
 from tests.testing.killed_apps import app, letter
 
 async def main():

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
         ReplayTokenError,
         SimulationError,
     )
-    from durably_testing.evidence import Doing, Kill, KillMoment, note_effect
     from durably_testing.executions import Execution
     from durably_testing.fakes import FakedRun, FakeStep, fake_step
     from durably_testing.faults import Fault, Kind, Moment, Plan
     from durably_testing.faulty import FaultyStore, How
     from durably_testing.histories import assert_replays, record_history
-    from durably_testing.killing import KillLoop
+    from durably_testing.killing.evidence import Doing, Kill, KillMoment, note_effect
+    from durably_testing.killing.kill_loop import KillLoop
+    from durably_testing.killing.warden import KillLoopError
     from durably_testing.leaks import assert_no_leaks
     from durably_testing.machine import DurableMachine, Wish
     from durably_testing.oracle import invariant_triggers, violations
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from durably_testing.strategies import crash_plans, inputs_for, json_values, schedules
     from durably_testing.survival import survives_crashes
     from durably_testing.virtual import VirtualDurably
-    from durably_testing.warden import KillLoopError
 
 __all__ = [
     "Doing",
@@ -123,13 +123,14 @@ _MODULES = {
         "ReplayTokenError",
         "SimulationError",
     ],
-    "evidence": ["Doing", "Kill", "KillMoment", "note_effect"],
     "executions": ["Execution"],
     "fakes": ["FakedRun", "FakeStep", "fake_step"],
     "faults": ["Fault", "Kind", "Moment", "Plan"],
     "faulty": ["FaultyStore", "How"],
     "histories": ["assert_replays", "record_history"],
-    "killing": ["KillLoop"],
+    "killing.evidence": ["Doing", "Kill", "KillMoment", "note_effect"],
+    "killing.kill_loop": ["KillLoop"],
+    "killing.warden": ["KillLoopError"],
     "leaks": ["assert_no_leaks"],
     "machine": ["DurableMachine", "Wish"],
     "oracle": ["invariant_triggers", "violations"],
@@ -139,7 +140,6 @@ _MODULES = {
     "strategies": ["crash_plans", "inputs_for", "json_values", "schedules"],
     "survival": ["survives_crashes"],
     "virtual": ["VirtualDurably"],
-    "warden": ["KillLoopError"],
 }
 
 if not TYPE_CHECKING:

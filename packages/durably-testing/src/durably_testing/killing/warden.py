@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, Literal, Self, TypeAlias, cast
 
 from durably import RealEnvironment
-from durably_testing.mortals import BRIEF, PROGRAM, Brief, Fate
+from durably_testing.killing.mortals import BRIEF, PROGRAM, Brief, Fate
 
 Verb: TypeAlias = Literal["kill", "pause", "wake", "end"]
 

@@ -1,4 +1,4 @@
-"""Real processes, really killed: for jobs that use sockets, threads and subprocesses of their own."""
+"""`KillLoop`: kills the workers of a program again and again, and looks at what is left."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Self, get_args
 
 from durably import Durably, RealEnvironment, Run, RunStatus, Seconds
-from durably_testing.dooms import Doom, dooms
 from durably_testing.errors import NothingTestedError, PromiseBroken
-from durably_testing.evidence import (
+from durably_testing.killing.dooms import Doom, dooms
+from durably_testing.killing.evidence import (
     SURVIVOR,
     Deed,
     Evidence,
@@ -28,10 +28,10 @@ from durably_testing.evidence import (
     contradictions,
     effects,
 )
-from durably_testing.mortals import Brief, Fate
+from durably_testing.killing.mortals import Brief, Fate
+from durably_testing.killing.warden import GIVING_UP, KillLoopError, Mortal, WardenProcess
 from durably_testing.oracle import invariant_triggers, violations
 from durably_testing.removals import losses, remember_removals
-from durably_testing.warden import GIVING_UP, KillLoopError, Mortal, WardenProcess
 
 EVIDENCE = "evidence.jsonl"
 UNFINISHED: tuple[RunStatus, ...] = ("pending", "running", "waiting")

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from durably_testing.evidence import Deed, KillMoment
+from durably_testing.killing.evidence import Deed, KillMoment
 
 LONGEST_LIFE = 0.5
 """Seconds within which a worker at work is killed that dies at any time."""

@@ -29,7 +29,7 @@ from typing import BinaryIO, Self, TypedDict
 from typing_extensions import Unpack
 
 from durably import Durably, EventType, RealEnvironment, RunEvent
-from durably_testing.evidence import Deed, Evidence, KillMoment, Line, What, listen
+from durably_testing.killing.evidence import Deed, Evidence, KillMoment, Line, What, listen
 
 ORPHANED = 0.25
 """Seconds between a worker's looks at whether its warden is alive."""
@@ -311,7 +311,7 @@ _SIGNALS = {
 }
 
 BRIEF = "DURABLY_KILL_LOOP"
-PROGRAM = "from durably_testing.mortals import main; main()"
+PROGRAM = "from durably_testing.killing.mortals import main; main()"
 
 
 def _hear(*_: object) -> None:
