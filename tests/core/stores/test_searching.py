@@ -25,7 +25,8 @@ async def test_ids_are_read_from_their_index_alone(stage: Stage) -> None:
     statement, values = compose_ids(filter, text="x", top="y", among=5, limit=5, span=Span(1, 9))
     plan = [str(row[3]) for row in await stage.sql(f"EXPLAIN QUERY PLAN {statement}", values)]
     assert "SEARCH durably_runs USING COVERING INDEX sqlite_autoindex_durably_runs_1 (id<?)" in plan
-    assert "SEARCH run USING INTEGER PRIMARY KEY (rowid=?)" in plan, plan
+    # By its place; newer releases of SQLite read the status on the way.
+    assert any(step.startswith("SEARCH run USING ") and step.endswith("rowid=?)") for step in plan), plan
 
 
 async def test_errors_are_read_of_the_newest_failed_runs(stage: Stage) -> None:
