@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+import os
+import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import uvicorn
 from starlette.types import ASGIApp
+
+from tests.web.patience import PATIENCE
 
 
 @asynccontextmanager
@@ -34,6 +40,38 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncGenerator[str]:
     finally:
         server.should_exit = True
         await task
+
+
+@asynccontextmanager
+async def starting(folder: Path, source: str) -> AsyncGenerator[tuple[str, asyncio.subprocess.Process]]:
+    """Start uvicorn as people do, on the `app` of a program that finds its database in `$DATABASE`.
+
+    Its address, once it answers, and its process, whose complaints can be read.
+    """
+    (folder / "served.py").write_text(source, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "uvicorn", "served:app", "--port", port, "--log-level", "warning",
+        env={**os.environ, "PYTHONPATH": path, "DATABASE": f"sqlite:///{folder}/app.db"},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with asyncio.timeout(PATIENCE), httpx2.AsyncClient() as client:
+            while True:
+                try:
+                    assert (await client.get(f"{url}/runs")).status_code == 200
+                    break
+                except httpx2.ConnectError:
+                    await asyncio.sleep(0.05)
+        yield url, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @dataclass(kw_only=True)

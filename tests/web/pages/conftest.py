@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from playwright.async_api import Browser
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp
 
 from durably import Durably
 from durably_web import DurablyWeb
+from tests.web.browser import browsing
 from tests.web.pages.jobs import JOBS
 
 
@@ -31,6 +33,13 @@ async def durably(tmp_path: Path) -> AsyncIterator[Durably]:
 
 
 SECRET_KEY = "a key that only these tests know about"
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A browser of this machine, closed at the end."""
+    async with browsing() as browser:
+        yield browser
 
 
 @pytest.fixture

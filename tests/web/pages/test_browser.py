@@ -14,7 +14,6 @@ from starlette.routing import Mount
 
 from durably import Durably, Run, StepContext
 from durably_web import DurablyWeb, allow_local, live
-from tests.web.browser import browsing
 from tests.web.pages.accessibility import violations
 from tests.web.pages.jobs import Import
 from tests.web.pages.test_safety import HOSTILE, hostile_run
@@ -40,12 +39,6 @@ async def address(web: DurablyWeb[str]) -> AsyncIterator[str]:
     """The dashboard's address on this machine."""
     async with serving(Starlette(routes=[Mount("/durably", web)])) as url:
         yield f"{url}/durably"
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as browser:
-        yield browser
 
 
 class Window:

@@ -1,7 +1,6 @@
 """No line of a log is lost or told twice, in pages with our htmx, with htmx 4 of their own, and with htmx 2."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from starlette.routing import Mount, Route
 from durably import Durably, StepContext
 from durably_web import DurablyWeb, allow_local
 from tests.volume import limit, volume
-from tests.web.browser import browsing
 from tests.web.pages.test_browser import looking
 from tests.web.serving import serving
 
@@ -27,12 +25,6 @@ HTMX = {
     "htmx-2": Path(__file__).parents[1] / "vendor" / "htmx-2.0.11.min.js",
 }
 LINES = 12
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """What an open page is told: names, in whatever process it happens."""
 
 import asyncio
-import os
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -20,7 +18,7 @@ from tests.web.pages.conftest import by_header
 from tests.web.pages.jobs import Import
 from tests.web.pages.test_safety import TENANTS
 from tests.web.patience import PATIENCE
-from tests.web.serving import serving
+from tests.web.serving import serving, starting
 
 
 class Page:
@@ -351,39 +349,21 @@ app = Starlette(routes=[Mount("/", DurablyWeb(durably, authenticate=allow_local)
 
 
 async def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(tmp_path: Path) -> None:
-    (tmp_path / "board.py").write_text(SERVED, encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "uvicorn", "board:app", "--port", port, "--log-level", "warning",
-        env={**os.environ, "PYTHONPATH": path, "DATABASE": f"sqlite:///{tmp_path}/board.db"},
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    try:
-                        assert (await client.get("/runs")).status_code == 200
-                        break
-                    except httpx2.ConnectError:
-                        await asyncio.sleep(0.05)
-            async with listening(client, "runs") as one, listening(client, "runs") as other:
-                for page in (one, other):
-                    await page.next()
-                told_at = time.monotonic()
-                process.send_signal(signal.SIGTERM)
-                _, errors = await process.communicate()
-                took = time.monotonic() - told_at
-                for page in (one, other):
-                    # Nobody is told to hurry back to a server that is gone.
-                    assert not any(line.startswith("retry") for line in await page.rest())
-        assert took < 2, f"it took {took:.1f} s"
-        # The answers were ended, not cut off.
-        assert b"ERROR" not in errors, errors
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with (
+        starting(tmp_path, SERVED) as (url, process),
+        httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as client,
+        listening(client, "runs") as one,
+        listening(client, "runs") as other,
+    ):
+        for page in (one, other):
+            await page.next()
+        told_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+        took = time.monotonic() - told_at
+        for page in (one, other):
+            # Nobody is told to hurry back to a server that is gone.
+            assert not any(line.startswith("retry") for line in await page.rest())
+    assert took < 2, f"it took {took:.1f} s"
+    # The answers were ended, not cut off.
+    assert b"ERROR" not in errors, errors

@@ -3,7 +3,7 @@
 import asyncio
 import runpy
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from durably import Durably
 from durably_web import DurablyWeb, allow_local, live
 from durably_web.api import streams
 from tests.docs.pages import DOCS, blocks
-from tests.web.browser import browsing
 from tests.web.pages.test_mounts import links
 from tests.web.patience import PATIENCE
 from tests.web.proxies import asking, caddy, hypercorn, nginx, printed
@@ -182,12 +181,6 @@ async def test_what_the_proxies_compress(app: Starlette, tmp_path: Path) -> None
 
 
 # In a browser
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as browser:
-        yield browser
 
 
 @asynccontextmanager

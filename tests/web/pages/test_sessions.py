@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -13,18 +12,11 @@ from starlette.routing import Mount, Route
 
 from durably import Durably
 from durably_web import DurablyWeb
-from tests.web.browser import browsing
 from tests.web.pages.test_browser import looking
 from tests.web.pages.test_lines import HTMX, host
 from tests.web.serving import serving
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize("htmx", HTMX)

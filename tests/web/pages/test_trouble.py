@@ -13,7 +13,6 @@ from durably import Durably, RealEnvironment
 from durably.spi import SqliteStore
 from durably_web import AuthConfig, DurablyWeb, allow_local, create_durably_handler
 from durably_web.unavailable import NOT_OPEN, UNREACHABLE
-from tests.web.browser import browsing
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.jobs import JOBS
 from tests.web.pages.test_browser import looking
@@ -133,12 +132,6 @@ async def test_the_interface_says_so_too(durably: Durably) -> None:
             assert answer.headers["retry-after"] == "5"
         await durably.migrate()
         assert (await client.get("/runs")).status_code == 200
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize("htmx", HTMX)
