@@ -90,3 +90,10 @@ async def test_reading_a_body_stops_at_its_bound() -> None:
         await read_body(request("POST", body=pieces), most=4)
     assert refusal.value.status_code == 413
     assert next(pieces) == b"never read"
+
+
+def test_a_program_that_forgot_its_content_type_is_told() -> None:
+    with pytest.raises(HTTPException, match="says `content-type: application/json`"):
+        Guard().check(request("POST", {"content-type": "application/x-www-form-urlencoded"}))
+    with pytest.raises(HTTPException, match="trusted_origins"):
+        Guard().check(request("POST", {"origin": "http://evil.example"}))

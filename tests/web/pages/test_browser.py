@@ -325,7 +325,7 @@ async def test_every_page_works_without_scripts(browser: Browser, address: str, 
     async with looking(browser, scripts=False) as window:
         page = window.page
         await page.goto(f"{address}/jobs/approve-order")
-        await page.get_by_label("Input").fill("A-17")
+        await page.get_by_role("textbox", name="Order").fill("A-17")
         await page.get_by_role("button", name="Trigger run").click()
         await expect(page.locator("h1")).to_have_text("approve-order")
         run_page = page.url.partition("?")[0]

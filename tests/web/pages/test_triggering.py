@@ -45,6 +45,11 @@ async def test_a_jobs_page_has_its_docstring_its_form_and_its_runs(
     assert page.count('class="dw-badge" data-status="completed"') == 1
 
 
+async def test_a_single_value_is_called_what_the_function_calls_it(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/durably/jobs/approve-order")).text
+    assert re.search(r"<label [^>]*>Order\b", page)
+
+
 async def test_a_form_triggers_a_run(client: httpx2.AsyncClient, durably: Durably) -> None:
     options = {"_labels": "org=acme\nenv = prod", "_idempotency_key": "k", "_concurrency_key": "c"}
     answer = await client.post("/durably/jobs/import-csv/trigger", data={**GOOD, **options})

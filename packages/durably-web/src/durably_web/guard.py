@@ -61,7 +61,7 @@ class Guard:
         if not self._is_our_host(request.headers.get("host", "")):
             raise HTTPException(400, "This host name is not served here (allowed_hosts)")
         if request.method not in SAFE_METHODS and not self._is_from_here(request):
-            raise HTTPException(403, "Cross-site request refused (trusted_origins)")
+            raise HTTPException(403, _why(request))
 
     def _is_our_host(self, host: str) -> bool:
         if self.allowed_hosts is None:
@@ -81,6 +81,12 @@ class Guard:
             return _names(origin, request.headers.get("host", ""))
         is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         return is_json or request.headers.get("hx-request") == "true"
+
+
+def _why(request: Request) -> str:
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        return "Cross-site request refused (trusted_origins)"
+    return "Cross-site request refused: a program that is no browser says `content-type: application/json`"
 
 
 def _texts(name: str, given: object, example: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from inspect import signature
 from typing import Annotated, ClassVar, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator
@@ -16,6 +17,7 @@ from durably_web.forms import Group, fields_of, fill
 from durably_web.forms.fields import Part
 from durably_web.notices import Notice
 from durably_web.visits import Visit
+from durably_web.wording import sentence
 
 Mode: TypeAlias = Literal["form", "json"]
 
@@ -138,7 +140,8 @@ class TriggerForm(Component):
 
     def parts(self, handle: JobHandle[object, object]) -> tuple[Part, ...]:
         """Its fields."""
-        return fields_of(handle.input_codec.schema(), exclude=self.exclude, only=self.fields)
+        schema = handle.input_codec.schema()
+        return fields_of(schema, label=_label(handle), exclude=self.exclude, only=self.fields)
 
     async def _run(self, visit: Visit) -> Run | None:
         """The run whose input is to be edited."""
@@ -187,6 +190,12 @@ def _paths(parts: Sequence[Part]) -> Sequence[str]:
     return [
         path for part in parts for path in (_paths(part.members) if isinstance(part, Group) else [part.path])
     ]
+
+
+def _label(handle: JobHandle[object, object]) -> str:
+    """What the job's function calls its input."""
+    names = list(signature(handle.definition.function).parameters)
+    return sentence(names[1].replace("_", " ")) if len(names) > 1 else "Input"
 
 
 def _example(parts: Sequence[Part]) -> object:

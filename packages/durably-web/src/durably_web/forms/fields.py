@@ -78,12 +78,13 @@ Part: TypeAlias = Field | Group
 
 
 def fields_of(
-    schema: Schema, *, exclude: Collection[str] = (), only: Collection[str] = ()
+    schema: Schema, *, label: str = "Input", exclude: Collection[str] = (), only: Collection[str] = ()
 ) -> tuple[Part, ...]:
     """The fields for an input.
 
     Args:
         schema: The JSON schema of what a job takes.
+        label: What a single value is called.
         exclude: Names of the outermost fields that are not shown.
         only: If there are any, those of them that are.
     """
@@ -91,7 +92,7 @@ def fields_of(
     root = form.resolved(schema)
     if root.get("type") == "null":
         return ()
-    part = form.part("", "Input", root, is_required=True, depth=0)
+    part = form.part("", label, root, is_required=True, depth=0)
     if isinstance(part, Field):
         return (part,)
     return tuple(
