@@ -113,6 +113,17 @@ async def test_an_option_that_cannot_be_used_is_told(client: httpx2.AsyncClient,
     assert not await durably.get_runs()
 
 
+@pytest.mark.parametrize("labels", ["acme", "org=acme\nprod"])
+async def test_a_line_that_is_no_label_is_told_and_makes_none(
+    client: httpx2.AsyncClient, durably: Durably, labels: str
+) -> None:
+    answer = await client.post("/durably/jobs/import-csv/trigger", data=GOOD | {"_labels": labels})
+    assert answer.status_code == 422
+    line = labels.splitlines()[-1]
+    assert f"labels: &#39;{line}&#39; is none; say key=value, one a line" in answer.text
+    assert not await durably.get_runs()
+
+
 async def test_form_and_json_show_the_same(client: httpx2.AsyncClient, durably: Durably) -> None:
     as_json = await client.post("/durably/jobs/import-csv/trigger", data=GOOD | {"_show": "json"})
     assert as_json.status_code == 200

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from durably import ValidationError
 from durably_web.auth import TriggerRequest
 from durably_web.components.triggering import FormShown, Mode, TriggerForm
 from durably_web.forms.filling import fill, read
@@ -117,9 +118,12 @@ class Sent:
         """What is to be executed.
 
         Raises:
-            HTTPException: 422, a line of the labels is none.
+            ValidationError: A line of the labels is none.
         """
         lines = [line.strip() for line in self.options["labels"].splitlines() if line.strip()]
+        for line in lines:
+            if "=" not in line:
+                raise ValidationError(f"labels: {line!r} is none; say key=value, one a line")
         pairs = [line.partition("=") for line in lines]
         return TriggerRequest(
             job_name=self.component.job,
