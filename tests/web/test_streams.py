@@ -308,6 +308,18 @@ async def test_a_list_is_told_of_each_run_from_now_on(
         assert (again.type, again.data["runId"]) == ("run:trigger", new.id)
 
 
+async def test_why_a_run_failed_is_not_told_to_a_list(
+    durably: Durably, url: str, client: httpx2.AsyncClient
+) -> None:
+    handle = durably.register(import_pages)
+    async with listening(client, f"{url}/runs/subscribe", deaf_to=DETAILS) as ears:
+        await ears.next()
+        await durably.start()
+        await handle.trigger({"pages": 1, "fail": True})
+        told = await ears.until("run:fail")
+    assert set(told[-1].data) == {"type", "runId", "jobName", "labels"}
+
+
 async def test_a_list_is_told_of_steps_and_lines_too(
     durably: Durably, url: str, client: httpx2.AsyncClient, tmp_path: Path
 ) -> None:

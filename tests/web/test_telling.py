@@ -11,6 +11,7 @@ from durably import (
     LogLine,
     Progress,
     Run,
+    RunError,
     RunSnapshot,
     RunStatus,
     RunVanished,
@@ -19,7 +20,7 @@ from durably import (
     StepStatus,
 )
 from durably_web.api.telling import RunsTeller, RunTeller
-from durably_web.api.wire import Wire
+from durably_web.api.wire import Wire, client_run, dump
 from tests.web.jobs import import_pages
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -143,3 +144,24 @@ def test_of_a_run_in_a_list_only_what_happened_since_is_told(
     assert types(teller.tell(now)) == expected
     if not now.is_terminal:
         assert teller.tell(now) == []
+
+
+# A run as it stands
+
+
+def test_an_error_of_an_earlier_attempt_is_not_told(run: Run) -> None:
+    torn = replace(run, error=RunError(type="ValueError", message="torn", traceback=None))
+    assert client_run(torn)["error"] is None
+    assert client_run(replace(torn, status="failed"))["error"] == "torn"
+
+
+@pytest.mark.parametrize(
+    ("progress", "wire"),
+    [
+        (Progress(current=3.0), b'{"current":3}'),
+        (Progress(current=2.5, total=10), b'{"current":2.5,"total":10}'),
+        (Progress(current=0, message=""), b'{"current":0,"message":""}'),
+    ],
+)
+def test_of_a_progress_is_told_what_there_is(run: Run, progress: Progress, wire: bytes) -> None:
+    assert dump(client_run(replace(run, progress=progress))["progress"]) == wire

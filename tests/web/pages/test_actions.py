@@ -217,3 +217,5 @@ async def test_the_theme_is_kept_for_a_year(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/durably/-/theme", data={"theme": '"><script>'})
     assert "Max-Age=0" in answer.headers["set-cookie"]
     assert "script>" not in answer.headers["set-cookie"]
+    client.cookies.set("dw-theme", "blue", domain="app.example", path="/durably")
+    assert "data-theme" not in (await client.get("/durably/jobs")).text

@@ -330,6 +330,7 @@ def check(place: Place, sent: Sent) -> None:
 @example(to("/-/runs_table", before="9" * 30))
 @example(to("/-/log_tail", run_id="%(1)s", after="9" * 19))
 @example(to("/-/runs_table", q="torn", cursor="9" * 40))
+@example(to("/-/runs_table", labels='{"": "x"}'))
 @example(Sent(path="/runs", headers=[(b"hx-current-url", b"http://[::1")]))
 @example(Sent(path="/runs", query=b"q=\xff"))
 @example(Sent(path="/api/runs/subscribe", headers=[(b"last-event-id", b"1." + b"9" * 18)]))

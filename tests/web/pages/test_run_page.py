@@ -164,6 +164,23 @@ async def test_payloads_and_logs_can_be_downloaded(client: httpx2.AsyncClient, d
         assert (await client.get(f"/durably/runs/{missing}")).status_code == 404
 
 
+async def test_half_a_character_does_not_take_its_page_away(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    @durably.job
+    async def careless(step: StepContext, value: object) -> None:
+        step.log.info("half \ud800", field="\ud800")
+        step.progress(1, 2, "half \ud800")
+        raise ValueError("half \ud800")
+
+    run = await careless.trigger(1)
+    await durably.process_until_idle()
+    for path in (f"runs/{run.id}", "runs", "", f"-/log_tail?run_id={run.id}", f"runs/{run.id}/logs.ndjson"):
+        answer = await client.get(f"/durably/{path}")
+        assert answer.status_code == 200
+        assert "half" in answer.text or "runs" not in path
+
+
 @pytest.mark.parametrize("lines", [3, 6, 7])
 async def test_a_log_is_downloaded_whole_whatever_its_length(
     client: httpx2.AsyncClient, durably: Durably, monkeypatch: pytest.MonkeyPatch, lines: int

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from durably import Durably
+from durably_web.components import runs
 from tests.web.pages.jobs import Import
 
 RUN = re.compile(r'href="/durably/runs/([0-9a-f-]{36})"')
@@ -200,13 +201,22 @@ async def test_pages_lead_on_to_older_runs_and_back(client: httpx2.AsyncClient, 
 
     assert seen == ids
     # The last page follows nothing, and leads back, to the first one at once or page by page.
-    assert 'data-dw-topics=""' in page.text
+    assert 'data-dw-topics="" data-dw-bells=""' in page.text
     assert 'href="/durably/runs?job=approve-order">Newest' in page.text
     back = listed(page)
     while newer := re.search(r'href="([^"]+)" rel="prev">Newer', page.text):
         page = await client.get(newer[1].replace("&amp;", "&"))
         back = listed(page) + back
     assert back == ids
+
+
+async def test_a_full_page_behind_which_there_is_nothing_leads_nowhere(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    await durably.jobs["approve-order"].batch_trigger(["A", "B"])
+    page = await client.get("/durably/-/runs_table?page_size=2")
+    assert len(listed(page)) == 2
+    assert 'rel="next"' not in page.text
 
 
 async def test_also_the_longest_page_leads_on(client: httpx2.AsyncClient, durably: Durably) -> None:
@@ -222,7 +232,12 @@ async def test_a_list_without_any_run_says_what_a_run_is(client: httpx2.AsyncCli
     assert 'href="/durably/jobs"' in page.text
 
 
-async def test_counting_stops_at_its_cap(client: httpx2.AsyncClient, durably: Durably) -> None:
+async def test_counting_stops_at_its_cap(
+    client: httpx2.AsyncClient, durably: Durably, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await durably.jobs["approve-order"].batch_trigger([str(n) for n in range(12)])
     part = await client.get("/durably/-/status_tabs?limit=10")
     assert "<b>10+</b>" in part.text
+    # Nobody has more counted than that.
+    monkeypatch.setattr(runs, "CAP", 11)
+    assert "<b>11+</b>" in (await client.get("/durably/-/status_tabs?limit=1000")).text

@@ -108,6 +108,7 @@ async def test_a_page_runs_nothing_that_is_not_ours(
     assert "unsafe" not in policy
     assert "nonce" not in policy
     assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "same-origin"
