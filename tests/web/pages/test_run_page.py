@@ -10,6 +10,7 @@ import pytest
 
 from durably import Durably, StepContext, job
 from durably_web import downloads
+from durably_web.components import logs
 from tests.web.pages.jobs import Import
 from tests.web.patience import PATIENCE
 
@@ -179,6 +180,26 @@ async def test_half_a_character_does_not_take_its_page_away(
         answer = await client.get(f"/durably/{path}")
         assert answer.status_code == 200
         assert "half" in answer.text or "runs" not in path
+
+
+async def test_an_answer_shows_so_many_lines_and_so_much_of_each(
+    client: httpx2.AsyncClient, durably: Durably, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_LINES", 2)
+    monkeypatch.setattr(logs, "LONGEST_LINE", 5)
+
+    @durably.job
+    async def chatter(step: StepContext, lines: int) -> None:
+        for number in range(lines):
+            step.log.info(f"line-{number}", text="xxxxxxxxx")
+
+    run = await chatter.trigger(3)
+    await durably.process_until_idle()
+    part = (await client.get(f"/durably/-/log_tail?run_id={run.id}&max_lines=1000000")).text
+    assert part.count("data-dw-seq") == 2
+    assert "line-…" in part
+    assert "line-2" not in part
+    assert "xxxx" not in part
 
 
 @pytest.mark.parametrize("lines", [3, 6, 7])

@@ -422,6 +422,31 @@ async def test_a_job_whose_runs_are_not_there_is_not_there(durably: Durably, pat
     assert sent.status_code == 404
 
 
+async def test_what_was_counted_for_one_is_not_told_to_another(durably: Durably) -> None:
+    order = durably.jobs["approve-order"]
+    await order.batch_trigger(["A", "B", "C"], labels={"org": "acme"})
+    await order.trigger("D", labels={"org": "globex"})
+    await durably.jobs["flaky"].batch_trigger([1, 2], labels={"org": "globex"})
+    scopes: list[AuthConfig[User]] = [
+        TENANTS,
+        AuthConfig(authenticate=member, scope_runs=lambda user, asked: asked.and_jobs(user.org)),
+    ]
+    seen = [("acme", 3), ("globex", 3), ("nobody", 0)], [("approve-order", 4), ("flaky", 2), ("nobody", 0)]
+    for auth, counts in zip(scopes, seen, strict=True):
+        web = DurablyWeb(durably, auth=auth)
+        for path in ("/-/status_tabs", "/-/stats_tiles"):
+            for user, count in counts:
+                async with asking(web, user=user) as client:
+                    text = (await client.get(path)).text
+                    narrowed = (await client.get("/-/status_tabs?since=nonsense")).text
+                    elsewhere = (await client.get("/-/status_tabs?job_name=import-csv")).text
+                pending = re.search(r'data-status="pending".*?<b>(\d+)</b>', text, re.DOTALL)
+                assert pending is not None
+                assert int(pending[1]) == count
+                assert "<b>0</b>" in narrowed
+                assert not re.search("<b>[1-9]", narrowed + elsewhere)
+
+
 async def test_an_id_does_not_lead_to_a_foreign_run(acme: httpx2.AsyncClient, durably: Durably) -> None:
     run = await foreign(durably)
     answer = await acme.get("/runs", params={"q": run.id})
