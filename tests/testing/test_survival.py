@@ -27,7 +27,7 @@ from durably_testing import (
 from durably_testing.determinism import difference_of, parting_of
 from durably_testing.profile import Profile, use_profile
 from durably_testing.tokens import read_token
-from durably_testing.trials import Failure, Trial
+from durably_testing.trials import Finding, Trial
 from tests.testing.sample_jobs import Order, names_by_chance, order
 
 
@@ -161,7 +161,7 @@ def test_a_fault_that_is_not_needed_is_left_out_wherever_it_stands() -> None:
     with pytest.raises(AssertionError) as found:
         check(run.input, run)
 
-    fewest = trial.with_fewest_faults(Failure(run.input, run, found.value, None))
+    fewest = trial.with_fewest_faults(Finding(run, found.value, None))
     assert len(run.struck) == 3
     assert [words.split(" ", 1)[1] for words in fewest.run.struck] == [
         "killed before the checkpoint of step 'first'"

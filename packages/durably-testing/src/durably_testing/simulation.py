@@ -21,7 +21,6 @@ from durably_testing.world import Meanwhile, World
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-T = TypeVar("T")
 
 AnyJob: TypeAlias = JobDefinition[In, Out] | JobHandle[In, Out]
 """A job, as it was defined or as an instance knows it."""

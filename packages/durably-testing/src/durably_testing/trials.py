@@ -30,10 +30,9 @@ _GOES_ON = st.sampled_from([False, True, True, True])
 
 
 @dataclass(frozen=True, slots=True)
-class Failure(Generic[In, Out]):
+class Finding(Generic[In, Out]):
     """A history that a test did not like."""
 
-    input: In
     run: SimulatedRun[In, Out]
     error: Exception
     traceback: TracebackType | None
@@ -59,7 +58,7 @@ class Trial(Generic[In, Out]):
         self._check = check
         self._scene = scene
         self._struck = 0
-        self._failure: Failure[In, Out] | None = None
+        self._finding: Finding[In, Out] | None = None
 
     def replay(self, replay: Replay) -> None:
         """The one history that a token stands for."""
@@ -77,8 +76,8 @@ class Trial(Generic[In, Out]):
         if self._tell(input, replay.setting.plan, scene).trace == run.trace:
             # Otherwise it is the job that does something else each time, and no wonder.
             replay.verify(run.struck)
-        self._judge(input, run)
-        self._demand_the_same(input, run)
+        self._judge(run)
+        self._demand_the_same(run)
 
     def crash_everywhere(self, inputs: st.SearchStrategy[In], kinds: Sequence[Kind]) -> None:
         """Every single fault, with the simplest input."""
@@ -88,7 +87,7 @@ class Trial(Generic[In, Out]):
         for kind in kinds:
             for fault in single_faults(calm, kinds=[kind]):
                 self._try(input, (fault,), self._scene)
-        self._demand_the_same(input, calm)
+        self._demand_the_same(calm)
 
     def crash_at_random(
         self,
@@ -129,10 +128,10 @@ class Trial(Generic[In, Out]):
         try:
             (one if seed is None else hypothesis.seed(seed)(one))()
         except Exception:
-            if self._failure is None:
+            if self._finding is None:
                 raise
-            failure = self.with_fewest_faults(self._failure)
-            raise failure.error.with_traceback(failure.traceback) from None
+            finding = self.with_fewest_faults(self._finding)
+            raise finding.error.with_traceback(finding.traceback) from None
 
     def require_a_crash(self) -> None:
         """Fail if no fault ever struck.
@@ -170,34 +169,33 @@ class Trial(Generic[In, Out]):
     def _try(self, input: In, plan: Sequence[Fault], scene: Scene) -> SimulatedRun[In, Out]:
         __tracebackhide__ = True
         run = self._tell(input, plan, scene)
-        self._judge(input, run)
+        self._judge(run)
         return run
 
-    def _judge(self, input: In, run: SimulatedRun[In, Out]) -> None:
+    def _judge(self, run: SimulatedRun[In, Out]) -> None:
         __tracebackhide__ = True
         self._struck += len(run.struck)
         try:
             run.verify()
-            self._check(input, run)
+            self._check(run.input, run)
         except Exception as error:
-            self._failure = Failure(input, run, error, error.__traceback__)
-            self._failure.tell()
+            self._finding = Finding(run, error, error.__traceback__)
+            self._finding.tell()
             raise
 
-    def with_fewest_faults(self, failure: Failure[In, Out]) -> Failure[In, Out]:
+    def with_fewest_faults(self, finding: Finding[In, Out]) -> Finding[In, Out]:
         """Leave out of a history's faults what is not needed; points are numbered anew after each."""
-        for left_out in range(len(failure.run.faults)):
-            smaller = self._without(failure, left_out)
+        for left_out in range(len(finding.run.faults)):
+            smaller = self._without(finding.run, left_out)
             if smaller is not None:
                 return self.with_fewest_faults(smaller)
-        return failure
+        return finding
 
-    def _without(self, failure: Failure[In, Out], left_out: int) -> Failure[In, Out] | None:
+    def _without(self, wanted: SimulatedRun[In, Out], left_out: int) -> Finding[In, Out] | None:
         """What fails if one of the faults does not strike, and the others do at the same words; None: nothing."""
-        input, wanted = failure.input, failure.run
         scene = self._scene_of(wanted.setting)
         plan: tuple[Fault, ...] = ()
-        run = self._tell(input, plan, scene)
+        run = self._tell(wanted.input, plan, scene)
         for number, fault in enumerate(wanted.faults):
             if number == left_out:
                 continue
@@ -205,15 +203,15 @@ class Trial(Generic[In, Out]):
             if again is None:
                 return None
             plan = (*plan, again)
-            run = self._tell(input, plan, scene)
-        self._failure = None
+            run = self._tell(wanted.input, plan, scene)
+        self._finding = None
         try:
-            self._judge(input, run)
-        except Exception:  # noqa: BLE001 - it is in the failure
-            return self._failure
+            self._judge(run)
+        except Exception:  # noqa: BLE001 - it is in the finding
+            return self._finding
         return None
 
-    def _demand_the_same(self, input: In, run: SimulatedRun[In, Out]) -> None:
+    def _demand_the_same(self, run: SimulatedRun[In, Out]) -> None:
         """Fail if the same history, told again, is another one.
 
         Raises:
@@ -222,7 +220,7 @@ class Trial(Generic[In, Out]):
         __tracebackhide__ = True
         if not self._scene.get("deterministic", True):
             return
-        again = self._tell(input, run.faults, self._scene_of(run.setting))
+        again = self._tell(run.input, run.faults, self._scene_of(run.setting))
         parting = parting_of(run.trace, again.trace)
         if parting is not None:
             words = (

@@ -258,7 +258,7 @@ class DurablyWeb(Generic[Ctx]):
         """What a button triggers, as nobody else can write it.
 
         Raises:
-            ConfigurationError: There is no `secret_key`, or no such job.
+            ConfigurationError: There is no `secret_key`, no such job, or the input is too large.
             ValidationError: The input does not fit the job.
         """
         return self._seal.seal(self.durably, job, input, idempotency_key)

@@ -13,7 +13,6 @@ from typing import (
     Self,
     TypeAlias,
     TypedDict,
-    TypeVar,
     cast,
     overload,
 )
@@ -48,7 +47,6 @@ from durably_web.urls import Urls
 from durably_web.visits import AnyRequest, Visit, request_of
 
 P = ParamSpec("P")
-T = TypeVar("T")
 Htmx: TypeAlias = Literal["bundle", "host"]
 
 
@@ -172,7 +170,7 @@ class Lazy(_Components):
         """A button that triggers a run of this job with this input, and with no other.
 
         Raises:
-            ConfigurationError: There is no `secret_key`, or no such job.
+            ConfigurationError: There is no `secret_key`, no such job, or the input is too large.
             ValidationError: The input does not fit the job.
         """
         button = from_python(TriggerButton, (self.host.seal(job, input, idempotency_key), label), props)
