@@ -349,6 +349,8 @@ async def test_what_is_not_there_is_told_in_the_same_words(durably: Durably) -> 
     [said, also] = [answer.text.partition("<main")[2] for answer in (theirs, nobodys)]
     assert said.replace(run.id, "nobody") == also
     assert "secrets" not in said
+    # Nor is what the API says put beside the page's own words.
+    assert "Run not found" not in said
 
 
 async def test_whoever_forgot_the_login_is_told_once_in_the_log(
