@@ -87,8 +87,9 @@ def asked(request: str | Request) -> tuple[str, str]:
         return page.url, str(page.read(), "utf-8")
 
 
-def test_the_dashboard_is_mounted_as_printed(tmp_path: Path) -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("readme", ["README.md", "packages/durably-web/README.md"])
+def test_the_dashboard_is_mounted_as_printed(readme: str, tmp_path: Path) -> None:
+    text = (REPOSITORY / readme).read_text(encoding="utf-8")
     (block,) = re.findall(r'^```python title="app.py"\n(.*?)^```$', text, flags=re.MULTILINE | re.DOTALL)
     (path,) = re.findall(r"http://127\.0\.0\.1:8000(/\S+)", text)
     (tmp_path / "app.py").write_text(block, encoding="utf-8")
