@@ -414,7 +414,9 @@ async def test_a_job_whose_runs_are_not_there_is_not_there(durably: Durably, pat
     auth = AuthConfig(authenticate=by_header, scope_runs=lambda ctx, asked: asked.and_jobs("flaky"))
     async with asking(DurablyWeb(durably, auth=auth)) as client:
         answer = await client.get(path)
-        sent = await client.post("/jobs/import-csv/trigger", data={"_show": "json"})
+        sent = await client.post(
+            "/jobs/import-csv/trigger", data={"_show": "json"}, headers={"hx-request": "true"}
+        )
     assert "File name" not in answer.text + sent.text
     assert "import a csv" not in answer.text.lower()
     assert "approve-order" not in answer.text
