@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Final, cast
 
 from itsdangerous import BadData, URLSafeSerializer
-from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
 
 from durably import ConfigurationError, Durably
@@ -19,7 +19,6 @@ from durably_web.mistakes import nearest, shown
 SHORTEST_KEY: Final = 32
 LONGEST: Final = 5_400
 """Characters of a sealed text: it is a part of URLs."""
-ANYTHING: Final = TypeAdapter[object](object)
 PURPOSE: Final = "durably_web.trigger_button"
 """What else is signed with the same key is no seal of ours."""
 
@@ -70,7 +69,7 @@ class Seal:
             raise ConfigurationError(
                 f"there is no job {shown(job)}{nearest(str(job), durably.jobs)}; there are: {', '.join(sorted(durably.jobs))}"
             )
-        value: object = ANYTHING.dump_python(input, mode="json", by_alias=True)
+        value: object = to_jsonable_python(input)
         handle.input_codec.validate_json(json.dumps(value), what=f"the input of job {job!r}")
         token = str(self._signed.dumps([job, value, idempotency_key]))
         if len(token) > LONGEST:
