@@ -27,8 +27,6 @@ class JobShown:
     statistics: JobStatistics | None
     """Of the last 24 hours; None: nothing of it ended."""
     chart: Chart
-    is_known: bool
-    """Whether this application can trigger it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +86,6 @@ async def show_job(visit: Visit, name: str, found: Statistics) -> JobShown:
         last=newest[0].status if newest else None,
         statistics=own.jobs[0] if own.jobs else None,
         chart=chart(own),
-        is_known=handle is not None,
     )
 
 
