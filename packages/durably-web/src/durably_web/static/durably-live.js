@@ -353,7 +353,8 @@
 
   function compare(host) {
     const shown = host.querySelector("[data-dw-status]");
-    if (!shown) return;
+    /* A panel and the badge in it say it once: the panel does. */
+    if (!shown || host.parentElement.closest(`[data-dw-run="${CSS.escape(host.dataset.dwRun)}"]`)) return;
     const status = shown.dataset.dwStatus;
     const before = statuses.get(host);
     statuses.set(host, status);
