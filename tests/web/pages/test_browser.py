@@ -688,3 +688,36 @@ async def test_seven_tabs_at_once_are_no_trouble(browser: Browser, address: str,
         await durably.cancel(run.id)
         for tab in tabs[5:]:
             await expect(tab.locator("[data-dw-component=run_status]")).to_have_text("Cancelled")
+
+
+LOOK = """(away) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => away });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def test_a_page_that_nobody_looks_at_gives_its_connection_back_and_catches_up(
+    browser: Browser, address: str, durably: Durably
+) -> None:
+    run = await durably.jobs["approve-order"].trigger("A")
+
+    def is_watched() -> bool:
+        return any(task.get_name() == f"durably-web:run:{run.id}" for task in asyncio.all_tasks())
+
+    async with looking(browser) as window:
+        page = window.page
+        await page.clock.install()
+        await page.goto(f"{address}/runs/{run.id}")
+        await expect(page.locator(".dw-conn")).to_have_text("Live")
+        assert is_watched()
+        await page.evaluate(LOOK, True)
+        await page.clock.run_for(2_100)
+        async with asyncio.timeout(PATIENCE):
+            while is_watched():
+                await asyncio.sleep(0.01)
+        await durably.cancel(run.id)
+        await page.evaluate(LOOK, False)
+        badge = page.locator("[data-dw-component=run_status]")
+        async with asyncio.timeout(PATIENCE):
+            while await badge.text_content() != "Cancelled":
+                await page.clock.run_for(300)
