@@ -127,3 +127,13 @@ async def test_progress_is_seen_in_forced_colours(extreme: Extreme) -> None:
     await extreme.page.emulate_media(forced_colors="active")
     await extreme.show("/runs/{id}")
     await expect(extreme.page.locator("progress").first).to_have_css("forced-color-adjust", "none")
+
+
+async def test_what_is_awaited_is_seen_without_motion(extreme: Extreme) -> None:
+    await extreme.page.emulate_media(reduced_motion="reduce")
+    await extreme.show("/jobs")
+    await extreme.page.evaluate(
+        "document.querySelector('main').append(Object.assign(document.createElement('i'), {className: 'dw-skeleton'}))"
+    )
+    await expect(extreme.page.locator(".dw-skeleton")).to_have_css("opacity", "1")
+    await expect(extreme.page.locator(".dw-skeleton")).to_have_css("animation-name", "none")

@@ -152,6 +152,6 @@ async def test_nothing_moves_when_runs_are_selected_and_news_comes(desk: Desk) -
     await order.trigger("D")
     await expect(page.get_by_role("button", name="There is news")).to_be_visible()
     assert await page.evaluate(TOP) == before
-    await page.get_by_role("button", name="Clear", exact=True).click()
+    await page.get_by_role("button", name="Clear", exact=True).press("Enter")
     await expect(page.locator("tbody tr")).to_have_count(4)
     await expect(page.get_by_role("group", name="Selected runs")).to_be_hidden()

@@ -515,10 +515,13 @@
     if (dwCopy) copy(find(dwCopy), button);
     if (find(dwFollow)) { const log = find(dwFollow); log.scrollTop = log.scrollHeight; }
     if (find(dwClear)) forget(find(dwClear), 0);
-    if (dwRefresh) for (const host of all("[data-dw-hold]")) {
+    if (!dwRefresh) return;
+    button.blur();
+    for (const host of all("[data-dw-hold]")) {
       for (const box of all(":checked", host)) box.checked = false;
       fire(host, "dw-refresh");
     }
+    countSelected();
   });
   async function copy(element, button) {
     if (!element) return;
