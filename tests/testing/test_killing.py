@@ -324,6 +324,19 @@ def test_evidence_of_a_body_after_its_checkpoint() -> None:
     assert "step 's' of run r was executed again by worker 1" in text
 
 
+def test_evidence_of_a_checkpoint_that_is_told_when_the_run_has_gone_on_as_new() -> None:
+    def line(what: What, worker: int, generation: int) -> Line:
+        return Line(what=what, worker=worker, run_id="r", name="s", generation=generation)
+
+    two_links = [line("run begins", 1, 1), line("step saved", 1, 1), line("run begins", 2, 2)]
+    begun = line("step begins", 2, 2)
+    for late in (line("seen", 0, 1), line("step saved", 1, 1)):
+        assert list(contradictions([*two_links, late, begun], continued={"r"})) == []
+    for present in (line("seen", 0, 2), line("step saved", 2, 2)):
+        [text] = contradictions([*two_links, present, begun], continued={"r"})
+        assert "step 's' of run r was executed again by worker 2" in text
+
+
 def test_evidence_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "evidence"
     evidence = Evidence(path)

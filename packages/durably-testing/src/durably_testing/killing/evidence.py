@@ -47,6 +47,7 @@ class Line:
     """The step's, or the effect's."""
     key: str | None = None
     generation: int = 0
+    """Of a run that begins, and of a checkpoint: of the claim under which it was made or found; 0: nobody says."""
     resumed: bool = False
     """Of a run that begins: whether it has checkpoints."""
 
@@ -157,10 +158,14 @@ def contradictions(lines: Iterable[Line], *, continued: Collection[str] = ()) ->
     """
     saved: dict[tuple[str, str], int] = {}
     claimed: dict[tuple[str, int], int] = {}
+    anew: dict[str, int] = {}
+    """The generation from which on a run's checkpoints are its present ones."""
     for line in lines:
         step = (line.run_id, line.name)
         if line.what in {"step saved", "seen"}:
-            saved.setdefault(step, line.worker)
+            # What was paused, or waited for its turn, may tell of a checkpoint that is gone by now.
+            if not 0 < line.generation < anew.get(line.run_id, 0):
+                saved.setdefault(step, line.worker)
         elif line.what == "step begins" and step in saved:
             yield (
                 f"step {line.name!r} of run {line.run_id} was executed again by worker {line.worker} "
@@ -168,6 +173,7 @@ def contradictions(lines: Iterable[Line], *, continued: Collection[str] = ()) ->
             )
         elif line.what == "run begins":
             if line.run_id in continued and not line.resumed:
+                anew[line.run_id] = line.generation
                 for step in [step for step in saved if step[0] == line.run_id]:
                     del saved[step]
             first = claimed.setdefault((line.run_id, line.generation), line.worker)

@@ -300,9 +300,17 @@ class KillLoop:
         for item in struck:
             if deed == "kill":
                 self._deaths[item.run_id] += 1
-            for step in await self.durably.get_steps(item.run_id, results=False):
-                if step.status == "completed":
-                    self._write("seen", item.run_id, step.name)
+            await self._see(item.run_id)
+
+    async def _see(self, run_id: str) -> None:
+        """Write down which of the run's checkpoints are committed."""
+        run = await self.durably.get_run(run_id)
+        if run is None:
+            return
+        # Of the generation before the look: until the lines are written others may have gone on, even as new.
+        for step in await self.durably.get_steps(run_id, results=False):
+            if step.status == "completed":
+                self._write("seen", run_id, step.name, generation=run.lease_generation)
 
     def _digest(self) -> None:
         """Forget the deaths of runs that got on since."""
@@ -323,8 +331,10 @@ class KillLoop:
         self.durably.on("run:delete", lambda event: acknowledged.pop(event.run_id, None))
         self.durably.on("run:cancel", lambda event: self._write("cancelled", event.run_id))
 
-    def _write(self, what: What, run_id: str, name: str = "") -> None:
-        self._evidence.write(Line(what=what, worker=SURVIVOR, run_id=run_id, name=name))
+    def _write(self, what: What, run_id: str, name: str = "", *, generation: int = 0) -> None:
+        self._evidence.write(
+            Line(what=what, worker=SURVIVOR, run_id=run_id, name=name, generation=generation)
+        )
 
     async def _unfinished(self) -> bool:
         return await self.durably.count_runs(status=UNFINISHED, cap=1) > 0

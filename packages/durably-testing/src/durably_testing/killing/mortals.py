@@ -28,7 +28,7 @@ from typing import BinaryIO, Self, TypedDict
 
 from typing_extensions import Unpack
 
-from durably import Durably, EventType, RealEnvironment, RunEvent
+from durably import Durably, EventType, RealEnvironment, RunEvent, RunStarted
 from durably_testing.killing.evidence import Deed, Evidence, KillMoment, Line, What, listen
 
 ORPHANED = 0.25
@@ -135,15 +135,22 @@ class Scribe:
     def watch(self, durably: Durably) -> None:
         """Hear of everything that this instance executes."""
         note = self._note
-        durably.on(
-            "run:start",
-            lambda event: note(
-                "run begins", run_id=event.run_id, generation=event.generation, resumed=event.resumed
-            ),
-        )
+        generations: dict[str, int] = {}
+
+        def begin(event: RunStarted) -> None:
+            generations[event.run_id] = event.generation
+            note("run begins", run_id=event.run_id, generation=event.generation, resumed=event.resumed)
+
+        durably.on("run:start", begin)
         durably.on("step:start", lambda event: note("step begins", run_id=event.run_id, name=event.step_name))
         durably.on(
-            "step:complete", lambda event: note("step saved", run_id=event.run_id, name=event.step_name)
+            "step:complete",
+            lambda event: note(
+                "step saved",
+                run_id=event.run_id,
+                name=event.step_name,
+                generation=generations.get(event.run_id, 0),
+            ),
         )
 
         def leave(event: RunEvent) -> None:
