@@ -308,6 +308,26 @@ async def test_a_list_is_told_of_each_run_from_now_on(
         assert (again.type, again.data["runId"]) == ("run:trigger", new.id)
 
 
+async def test_a_progress_is_no_place_to_go_on_from(
+    durably: Durably, url: str, client: httpx2.AsyncClient
+) -> None:
+    gate = asyncio.Event()
+
+    @durably.job
+    async def slow(step: StepContext, value: int) -> None:
+        step.progress(1, 2)
+        await gate.wait()
+
+    async with listening(client, f"{url}/runs/subscribe") as ears:
+        await ears.next()
+        await durably.start()
+        await slow.trigger(1)
+        told = await ears.until("run:progress")
+        assert told[-1].id is None
+        gate.set()
+        assert (await ears.until("run:complete"))[-1].id is not None
+
+
 async def test_why_a_run_failed_is_not_told_to_a_list(
     durably: Durably, url: str, client: httpx2.AsyncClient
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from durably import Durably, Run, RunFilter
-from durably_web import AuthConfig, DurablyWeb, bulk
+from durably_web import AuthConfig, DurablyWeb, actions, bulk
 from tests.web.pages.conftest import asking, by_header
 from tests.web.pages.jobs import Import
 
@@ -185,6 +185,15 @@ async def test_there_is_a_limit_and_the_question_says_so(
     assert await told(client, await client.post(URL, data=yes)) == "5 runs were retried."
     now = await statuses(durably)
     assert [now[run.id] for run in runs] == ["pending"] * 5 + ["failed"] * 3
+
+
+async def test_whatever_a_form_says_no_more_are_changed_than_the_limit(
+    client: httpx2.AsyncClient, durably: Durably, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MOST", 2)
+    await failures(durably, 3)
+    form = {"scope": "all", "action": "retry", "confirmed": "yes", "most": "1000000"}
+    assert await told(client, await client.post(URL, data=form)) == "2 runs were retried."
 
 
 async def test_a_form_without_its_question_is_asked_it(client: httpx2.AsyncClient, durably: Durably) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
@@ -488,6 +489,40 @@ async def test_who_holds_a_key_is_not_told(acme: httpx2.AsyncClient, durably: Du
     text = (await acme.get(f"/runs/{ours.id}")).text
     assert "Waiting for another run with the same concurrency key" in text
     assert theirs.id not in text
+
+
+async def test_only_what_is_allowed_is_offered(durably: Durably) -> None:
+    waiting = await durably.jobs["approve-order"].trigger("A")
+    failed = await foreign(durably)
+    offered: list[bool] = []
+    for operations in (OPERATIONS, ("read",)):
+        auth = AuthConfig(authenticate=by_header, allowed=lambda ctx, run, these=operations: these)
+        async with asking(DurablyWeb(durably, auth=auth)) as client:
+            texts = [(await client.get(f"/runs/{run_id}")).text for run_id in (waiting.id, failed.id)]
+        buttons = set(re.findall(r'data-dw-action="(\w+)"', "".join(texts)))
+        offered += [buttons == {"cancel", "retry", "retrigger", "delete"}, "Send “approval”" in texts[0]]
+        assert buttons or "Edit input" not in "".join(texts)
+    assert offered == [True, True, False, False]
+
+
+async def test_a_run_of_a_job_that_is_gone_is_not_offered_to_be_started_over(
+    durably: Durably, tmp_path: Path
+) -> None:
+    @durably.job
+    async def gone(step: StepContext, value: int) -> None: ...
+
+    run = await gone.trigger(1)
+    await durably.process_until_idle()
+    path = f"/-/run_actions?run_id={run.id}"
+    async with asking(DurablyWeb(durably, authenticate=by_header)) as client:
+        assert 'data-dw-action="retrigger"' in (await client.get(path)).text
+    async with (
+        Durably(f"sqlite:///{tmp_path}/app.db", worker=False) as other,
+        asking(DurablyWeb(other, authenticate=by_header)) as client,
+    ):
+        text = (await client.get(path)).text
+    assert 'data-dw-action="retrigger"' not in text
+    assert 'data-dw-action="delete"' in text
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

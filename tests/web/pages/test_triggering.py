@@ -168,6 +168,15 @@ async def test_a_run_is_started_over_with_an_edited_input(
     assert 'value="9"' in form
 
 
+async def test_the_input_of_another_jobs_run_is_not_put_into_a_form(
+    client: httpx2.AsyncClient, durably: Durably
+) -> None:
+    other = await durably.jobs["approve-order"].trigger("of-another-job")
+    page = await client.get(f"/durably/jobs/import-csv?of={other.id}&mode=json")
+    part = await client.get(f"/durably/-/trigger_form?job=anything&of={other.id}")
+    assert "of-another-job" not in page.text + part.text
+
+
 async def test_an_input_that_is_no_object_has_one_field(client: httpx2.AsyncClient, durably: Durably) -> None:
     page = (await client.get("/durably/jobs/approve-order")).text
     assert 'name="f."' in page
