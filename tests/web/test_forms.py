@@ -1,6 +1,6 @@
 """From schemas to forms, and from forms to values."""
 
-from datetime import date, datetime
+from datetime import date, datetime, time
 from enum import Enum
 from typing import Annotated, Any, Literal
 
@@ -49,6 +49,7 @@ def one(type_: Any) -> FormField:
         (AnyUrl, "url"),
         (date, "date"),
         (datetime, "datetime-local"),
+        (time, "time"),
         (int, "integer"),
         (float, "number"),
         (bool, "checkbox"),
@@ -68,7 +69,7 @@ def one(type_: Any) -> FormField:
         (Annotated[str, Field(json_schema_extra={"x-durably": {"widget": "textarea"}})], "textarea"),
         (Annotated[str, Field(json_schema_extra={"x-durably": {"widget": "nonsense"}})], "text"),
     ],
-    ids=map(str, range(24)),
+    ids=map(str, range(25)),
 )
 def test_each_type_has_its_field(type_: Any, kind: str) -> None:
     assert one(type_).kind == kind
@@ -130,6 +131,13 @@ def test_a_text_means_a_value(type_: Any, text: str, value: object) -> None:
     filled = read([one(type_)], {"": text})
     assert (filled.value, filled.problems) == (value, {})
     assert type(filled.value) is type(value)
+
+
+def test_each_choice_means_its_value() -> None:
+    field = one(Literal["a", 2, "2", True])
+    texts = [option.value for option in field.options]
+    assert [read([field], {"": text}).value for text in texts] == ["a", 2, "2", True]
+    assert [fill([field], value, has_value=True)[""] for value in ("a", 2, "2", True)] == texts
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000], ids=["torn", "deep"])
