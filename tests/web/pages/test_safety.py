@@ -386,7 +386,7 @@ async def test_a_foreign_run_is_as_one_that_is_not_there(
         *(f"/-/{name}" for name, component in COMPONENTS.items() if not issubclass(component, RunComponent)),
         "/-/runs_table?labels=%7B%22org%22%3A%22globex%22%7D",
         "/-/throughput_chart?job_name=import-csv",
-        "/-/job_card?job_name=import-csv",
+        "/-/job_card?job=import-csv",
         "/-/trigger_form?job=import-csv",
     ],
 )
@@ -409,7 +409,7 @@ async def test_lists_and_figures_are_of_ones_own_runs(
     "path",
     ["/jobs", "/runs", "/", "/jobs/import-csv", "/-/job_list", "/-/runs_filter"]
     + [f"/-/{name}?job=import-csv" for name in ("trigger_form", "job_panel")]
-    + ["/-/job_card?job_name=import-csv", "/-/trigger_form?job=import-csv&mode=json"],
+    + ["/-/job_card?job=import-csv", "/-/trigger_form?job=import-csv&mode=json"],
 )
 async def test_a_job_whose_runs_are_not_there_is_not_there(durably: Durably, path: str) -> None:
     auth = AuthConfig(authenticate=by_header, scope_runs=lambda ctx, asked: asked.and_jobs("flaky"))

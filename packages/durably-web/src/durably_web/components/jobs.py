@@ -54,24 +54,24 @@ class JobList(StatsComponent):
 class JobCard(StatsComponent):
     """One job: what it is, how its last run did, how long it takes."""
 
-    job_name: str
+    job: str
 
     name: ClassVar[str] = "job_card"
 
     @property
     @override
     def about_job(self) -> str | None:
-        return self.job_name
+        return self.job
 
     @override
     async def load(self, visit: Visit) -> JobShown:
-        await visit.check_job(self.job_name)
-        found = await visit.statistics(RunFilter(job_name=(self.job_name,)))
-        return await show_job(visit, self.job_name, found)
+        await visit.check_job(self.job)
+        found = await visit.statistics(RunFilter(job_name=(self.job,)))
+        return await show_job(visit, self.job, found)
 
     @override
     def bells(self) -> Sequence[Bell]:
-        return (*super().bells(), bells.of_job(self.job_name))
+        return (*super().bells(), bells.of_job(self.job))
 
 
 async def show_job(visit: Visit, name: str, found: Statistics) -> JobShown:
