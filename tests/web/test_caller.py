@@ -21,7 +21,7 @@ from durably import (
     job,
 )
 from durably_web.auditing import AuditEntry
-from durably_web.auth import OPERATIONS, AuthConfig, RunOperation, TriggerRequest
+from durably_web.auth import OPERATIONS, AuthConfig, Payload, RunOperation, TriggerRequest
 from durably_web.caller import Caller
 from durably_web.gate import Gate
 from tests.web.requests import request
@@ -461,6 +461,17 @@ async def test_buttons_are_offered_as_the_application_says(durably: Durably) -> 
 
     auth = AuthConfig(authenticate=by_header, allowed=lambda user, run: ["read", "retry"])
     assert await (await caller(durably, "ours", auth)).allowed(run) == {"read", "retry"}
+
+
+async def test_a_list_that_is_followed_begins_with_what_may_be_seen(durably: Durably) -> None:
+    def hide(user: User, payload: Payload) -> None:
+        return None
+
+    who = await caller(durably, "ours", AuthConfig(authenticate=by_header, redact=hide))
+    await who.trigger(TriggerRequest(job_name="work", input="secret"))
+    update = await anext(await who.subscribe_runs(RunFilter()))
+    assert isinstance(update, RunsSnapshot)
+    assert [run.input_json for run in update.runs] == ['"[hidden]"']
 
 
 async def test_a_subscription_tells_of_the_run(durably: Durably) -> None:

@@ -328,6 +328,13 @@ def check(place: Place, sent: Sent) -> None:
 @example(Sent(method="POST", path="/workers"))
 @example(Sent(method="DELETE", path="/static/0/no"))
 @example(to("/-/runs_table", before="9" * 30))
+@example(
+    Sent(
+        method="POST",
+        path="/jobs/anything/trigger",
+        body=[encoded([("_mode", "json"), ("_json", "[" * 9000)])],
+    )
+)
 @example(to("/-/log_tail", run_id="%(1)s", after="9" * 19))
 @example(to("/-/runs_table", q="torn", cursor="9" * 40))
 @example(to("/-/runs_table", labels='{"": "x"}'))
