@@ -1,12 +1,14 @@
 """From schemas to forms, and from forms to values."""
 
 from datetime import date, datetime, time
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AnyUrl, BaseModel, Field, SecretStr, TypeAdapter
 
+from durably.codec import codec_for
 from durably_web.forms import Field as FormField
 from durably_web.forms import Group, fields_of, fill, read
 
@@ -35,7 +37,7 @@ class Deepest(BaseModel):
 
 
 def one(type_: Any) -> FormField:
-    [part] = fields_of(TypeAdapter(type_).json_schema())
+    [part] = fields_of(codec_for(type_).schema())
     assert isinstance(part, FormField)
     return part
 
@@ -52,6 +54,8 @@ def one(type_: Any) -> FormField:
         (time, "time"),
         (int, "integer"),
         (float, "number"),
+        (Decimal, "decimal"),
+        (Decimal | None, "decimal"),
         (bool, "checkbox"),
         (bool | None, "select"),
         (Colour, "select"),
@@ -59,17 +63,19 @@ def one(type_: Any) -> FormField:
         (Literal["only"], "select"),
         (list[str], "lines"),
         (list[int] | None, "lines"),
+        (list[Decimal], "lines"),
         (list[Inner], "json"),
         (tuple[int, str], "json"),
         (dict[str, int], "json"),
         (int | str, "json"),
+        (float | str, "json"),
         (int | str | None, "json"),
         (Inner | None, "json"),
         (Any, "json"),
         (Annotated[str, Field(json_schema_extra={"x-durably": {"widget": "textarea"}})], "textarea"),
         (Annotated[str, Field(json_schema_extra={"x-durably": {"widget": "nonsense"}})], "text"),
     ],
-    ids=map(str, range(25)),
+    ids=map(str, range(29)),
 )
 def test_each_type_has_its_field(type_: Any, kind: str) -> None:
     assert one(type_).kind == kind
@@ -109,6 +115,9 @@ def test_outermost_fields_can_be_chosen_left_out_or_hidden() -> None:
         (int, "1.5", 1.5),
         (int, "many", "many"),
         (float, "nan", "nan"),
+        (Decimal, " 0.12345678901234567890123 ", "0.12345678901234567890123"),
+        (Decimal | None, "", None),
+        (list[Decimal], "1.10\n2", ["1.10", "2"]),
         (str, "  spaces  ", "  spaces  "),
         (str, "a\r\nb", "a\nb"),
         (str | None, "", None),
@@ -125,7 +134,7 @@ def test_outermost_fields_can_be_chosen_left_out_or_hidden() -> None:
         (datetime, "2026-11-22T10:00+02:00", "2026-11-22T10:00+02:00"),
         (bool, "false", False),
     ],
-    ids=map(str, range(19)),
+    ids=map(str, range(22)),
 )
 def test_a_text_means_a_value(type_: Any, text: str, value: object) -> None:
     filled = read([one(type_)], {"": text})
@@ -150,6 +159,7 @@ class Everything(BaseModel):
     text: str
     number: int = 3
     ratio: float | None = None
+    price: Decimal = Decimal("1.50")
     flag: bool = False
     colour: Colour = Colour.RED
     tags: list[str] = []
@@ -166,6 +176,7 @@ class Everything(BaseModel):
             text="ä\nö",
             number=2**70,
             ratio=0.5,
+            price=Decimal("0.10000000000000000000000000000000001"),
             flag=True,
             colour=Colour.BLUE,
             tags=["x", "y"],
@@ -176,7 +187,7 @@ class Everything(BaseModel):
     ],
 )
 def test_a_value_that_is_shown_and_sent_comes_back(given: Everything) -> None:
-    parts = fields_of(Everything.model_json_schema())
+    parts = fields_of(codec_for(Everything).schema())
     texts = fill(parts, given.model_dump(mode="json"), has_value=True)
     filled = read(parts, texts)
     assert filled.problems == {}
@@ -184,8 +195,8 @@ def test_a_value_that_is_shown_and_sent_comes_back(given: Everything) -> None:
 
 
 def test_without_a_value_the_defaults_are_shown() -> None:
-    texts = fill(fields_of(Everything.model_json_schema()), None, has_value=False)
+    texts = fill(fields_of(codec_for(Everything).schema()), None, has_value=False)
     assert texts == {
-        "text": "", "number": "3", "ratio": "", "flag": "false", "colour": '"red"',
+        "text": "", "number": "3", "ratio": "", "price": "1.50", "flag": "false", "colour": '"red"',
         "tags": "", "at": "", "inner.name": "", "extra": "{}",
     }  # fmt: skip

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount
 
-from durably import ConfigurationError, Durably, Run, RunFilter
+from durably import ConfigurationError, Durably, Run, RunFilter, StepContext
 from durably_web import AuthConfig, DurablyWeb, RunOperation, allow_local
 from durably_web.kit import Html
 from tests.core.unchecked import unchecked
@@ -124,6 +124,21 @@ async def test_a_form_begins_with_values_of_any_kind(web: DurablyWeb[str]) -> No
     lazily = web.ui.lazy.trigger_form("approve-order", initial=Order(id="17"))
     assert "initial=%7B%22id%22%3A+%2217%22%7D" in lazily
     assert "initial=%22true%22" in web.ui.lazy.trigger_form("approve-order", initial="true")
+
+
+@pytest.mark.parametrize("prop", ["exclude", "fields"])
+async def test_a_field_that_there_is_not_is_told_in_the_forms_place(
+    web: DurablyWeb[str], durably: Durably, prop: str
+) -> None:
+    @durably.job
+    async def ship(step: StepContext, order: Order) -> None: ...
+
+    form = await now(web, "trigger_form", of_ada(), "ship", **{prop: ("idd",)})
+    assert (
+        "trigger_form of ship: there is no field &#39;idd&#39; (did you mean &#39;id&#39;?) in its input"
+        in form
+    )
+    assert "<input" not in form
 
 
 @pytest.mark.parametrize("name", ["approve_order", "aprove-order"])

@@ -8,9 +8,10 @@ from typing import Any, Generic, Never, NoReturn, cast, overload
 
 from pydantic import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticSerializationError
-from typing_extensions import TypeVar
+from pydantic_core.core_schema import DecimalSchema
+from typing_extensions import TypeVar, override
 
 from durably.codec.difference import SCALARS, Difference, find_difference, kind_of, type_name
 from durably.codec.reasons import explain, why
@@ -169,6 +170,15 @@ class Codec(Generic[T]):
 class _Schema(GenerateJsonSchema):
     # A default that is no JSON is left out of the schema: nothing to warn about.
     ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - as in its base class
+
+    @override
+    def decimal_schema(self, schema: DecimalSchema) -> JsonSchemaValue:
+        """Tells decimals from `float | str`: as text they keep all their digits, as numbers they may not."""
+        shape = super().decimal_schema(schema)
+        for way in shape.get("anyOf", ()):
+            if way["type"] == "string":
+                way["format"] = "decimal"
+        return shape
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -139,9 +139,17 @@ class TriggerForm(Component):
         return handle
 
     def parts(self, handle: JobHandle[object, object]) -> tuple[Part, ...]:
-        """Its fields."""
+        """Its fields.
+
+        Raises:
+            HTTPException: 400, one is to be shown or left out that there is not.
+        """
         schema = handle.input_codec.schema()
-        return fields_of(schema, label=_label(handle), exclude=self.exclude, only=self.fields)
+        try:
+            return fields_of(schema, label=_label(handle), exclude=self.exclude, only=self.fields)
+        except ValueError as error:
+            # Passed over, a misspelt name would show what was to be left out.
+            raise HTTPException(400, f"trigger_form of {self.job}: {error}") from None
 
     async def _run(self, visit: Visit) -> Run | None:
         """The run whose input is to be edited."""

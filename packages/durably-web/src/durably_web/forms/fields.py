@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
+from durably_web.mistakes import nearest, shown
+
 Schema: TypeAlias = Mapping[str, object]
 Kind: TypeAlias = Literal[
     "text", "password", "email", "url", "date", "time", "datetime-local", "textarea",
-    "integer", "number", "checkbox", "select", "lines", "json",
+    "integer", "number", "decimal", "checkbox", "select", "lines", "json",
 ]  # fmt: skip
 
 DEEPEST: Final = 3
@@ -87,9 +89,16 @@ def fields_of(
         label: What a single value is called.
         exclude: Names of the outermost fields that are not shown.
         only: If there are any, those of them that are.
+
+    Raises:
+        ValueError: A name is of no field.
     """
     form = _Form(cast("Schema", schema.get("$defs", {})))
     root = form.resolved(schema)
+    names = cast("Schema", root.get("properties", {}))
+    unknown = next((name for name in (*exclude, *only) if name not in names), None)
+    if unknown is not None:
+        raise ValueError(f"there is no field {shown(unknown)}{nearest(unknown, names)} in its input")
     if root.get("type") == "null":
         return ()
     part = form.part("", label, root, is_required=True, depth=0)
@@ -183,6 +192,8 @@ class _Form:
         asked = _asked(schema)
         if asked is not None:
             return asked
+        if _is_decimal(schema):
+            return "decimal"
         type_ = schema.get("type")
         if type_ == "string":
             longest = schema.get("maxLength")
@@ -196,7 +207,8 @@ class _Form:
         if "prefixItems" in schema:
             return False
         items = self.resolved(cast("Schema", schema.get("items", {})))
-        return items.get("type") in {"string", "integer", "number"} and _asked(items) is None
+        is_scalar = items.get("type") in {"string", "integer", "number"} or _is_decimal(items)
+        return is_scalar and _asked(items) is None
 
 
 def _extra(schema: Schema) -> Schema:
@@ -207,6 +219,15 @@ def _extra(schema: Schema) -> Schema:
 def _asked(schema: Schema) -> Kind | None:
     widget = _extra(schema).get("widget")
     return cast("Kind", widget) if widget in WIDGETS else None
+
+
+def _is_decimal(schema: Schema) -> bool:
+    """A number, or its text with all its digits."""
+    ways = schema.get("anyOf")
+    if not isinstance(ways, list):
+        return False
+    kinds = [one.get("format", one.get("type")) for one in cast("list[Schema]", ways)]
+    return "decimal" in kinds and all(kind in {"number", "decimal", "null"} for kind in map(str, kinds))
 
 
 def _options(schema: Schema) -> tuple[Option, ...]:

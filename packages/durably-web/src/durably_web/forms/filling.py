@@ -101,6 +101,9 @@ def _scalar(field: Field, text: str) -> object:
     match field.kind:
         case "integer" | "number":
             return _number(text)
+        case "decimal":
+            # As text: a number of JSON need not keep all its digits.
+            return text.strip()
         case "checkbox":
             return text in {"true", "on"}
         case "select" | "json":
