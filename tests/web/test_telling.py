@@ -76,6 +76,16 @@ def test_a_steps_end_is_told_as_it_was(run: Run, status: StepStatus, kind: str) 
     assert types(teller.tell(ended)) == ["run:leased", kind]
 
 
+def test_what_took_a_second_and_a_half_took_1500_milliseconds(run: Run) -> None:
+    later = NOW + timedelta(seconds=1.5)
+    teller = RunTeller()
+    teller.tell(snapshot(run))
+    [_, step] = teller.tell(replace(STEP, step=replace(STEP.step, status="completed", completed_at=later)))
+    teller.tell(snapshot(replace(run, status="completed", started_at=NOW, completed_at=later)))
+    [end] = teller.end()
+    assert (step["duration"], end["duration"]) == (1500, 1500)
+
+
 def test_a_run_that_goes_back_and_forth_is_told_each_time_it_begins(run: Run) -> None:
     teller = RunTeller()
     running, waiting = replace(run, status="running"), replace(run, status="waiting")

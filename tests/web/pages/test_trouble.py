@@ -122,6 +122,20 @@ async def test_a_page_of_a_host_stands_without_the_database(web: DurablyWeb[str]
     assert f'hx-get="/durably/-/run_status?run_id={run.id}' in told.text
 
 
+async def test_the_interface_tells_of_a_locked_database_too(durably: Durably, file: Path) -> None:
+    run = await durably.jobs["approve-order"].trigger("A")
+    handler = create_durably_handler(durably, auth=AuthConfig(authenticate=by_header))
+    async with asking(handler) as client:
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answer = await client.post("/cancel", params={"runId": run.id})
+            assert (answer.status_code, answer.json()) == (503, {"error": UNREACHABLE})
+            assert answer.headers["retry-after"] == "5"
+            other.execute("ROLLBACK")
+        answer = await client.post("/cancel", params={"runId": run.id})
+        assert (answer.status_code, answer.json()) == (200, {"success": True})
+
+
 async def test_the_interface_says_so_too(durably: Durably) -> None:
     handler = create_durably_handler(durably, auth=AuthConfig(authenticate=by_header))
     async with asking(handler) as client:
