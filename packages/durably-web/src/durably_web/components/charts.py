@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from datetime import datetime
 from typing import ClassVar, Final
 
 from typing_extensions import override
@@ -28,9 +29,15 @@ class Bar:
     x: int
     height: float
     failed_height: float
-    when: str
+    since: datetime
+    until: datetime
     completed: int
     failed: int
+
+    @property
+    def when(self) -> str:
+        """Which part it is."""
+        return wording.between(self.since, self.until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +75,8 @@ def chart(found: Statistics) -> Chart:
                 x=number * BAR,
                 height=round(good * unit, 2),
                 failed_height=round(bad * unit, 2),
-                when=wording.between(found.since + number * width, found.since + (number + 1) * width),
+                since=found.since + number * width,
+                until=found.since + (number + 1) * width,
                 completed=good,
                 failed=bad,
             )
