@@ -68,7 +68,7 @@ def mismatch(type_: object, value: object) -> StoredValueError:
         (dict[str, Any] | int, "dict | int"),
         (tuple[int, str], "[int, str]"),
         (int | None, "int | None"),
-        (Decimal, "float | str"),
+        (Decimal, "float | str (decimal)"),
         (Literal["a", "b", 3], "'a' | 'b' | 3"),
         (Literal["a"], "'a'"),
         (Annotated[int, Field(ge=3)], "int"),
