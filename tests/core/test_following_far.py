@@ -14,6 +14,7 @@ import pytest
 from durably import (
     Durably,
     JobHandle,
+    Run,
     RunCancelledError,
     RunSnapshot,
     RunsSnapshot,
@@ -31,6 +32,14 @@ from tests.core.talking import Talk, collect, finished, heard, rises, said, stat
 @pytest.fixture
 def handle(durably: Durably) -> JobHandle[Talk, int]:
     return durably.register(talking)
+
+
+async def apart(another: Callable[..., Durably]) -> tuple[Durably, Durably, Run]:
+    """Two instances on one database, as of two processes, and a run that the second one triggered."""
+    here, there = another(worker=False), another(worker=False)
+    await here.init()
+    await there.init()
+    return here, there, await there.register(talking).trigger(Talk())
 
 
 # Other processes
@@ -52,10 +61,7 @@ async def test_a_run_of_another_instance_is_followed_without_polling(another: Ca
 async def test_what_another_process_does_while_a_subscriber_looks_wakes_it(
     another: Callable[..., Durably], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = another(worker=False), another(worker=False)
-    await here.init()
-    await there.init()
-    run = await there.register(talking).trigger(Talk())
+    here, there, run = await apart(another)
     subscription = here.subscribe(run.id)
     await anext(subscription)
     store, waiters = here._store, here._waiters  # pyright: ignore[reportPrivateUsage]
@@ -77,10 +83,7 @@ async def test_what_another_process_does_while_a_subscriber_looks_wakes_it(
 async def test_trouble_that_passes_at_once_costs_a_waiter_no_polling_interval(
     another: Callable[..., Durably], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = another(worker=False), another(worker=False)
-    await here.init()
-    await there.init()
-    run = await there.register(talking).trigger(Talk())
+    here, there, run = await apart(another)
     store, waiters = here._store, here._waiters  # pyright: ignore[reportPrivateUsage]
     troubles: list[WorkerError] = []
     here.on("worker:error", troubles.append)

@@ -244,7 +244,7 @@ class DurablyWeb(Generic[Ctx]):
             of_page.scope[key] = known
         return known
 
-    def notice(self, component: Component) -> None:
+    def point_out(self, component: Component) -> None:
         """Tell once, in the log, of a job that there is not, and of one whose name is nearly the same."""
         job = component.about_job
         if job is None or job in self.durably.jobs or job in self._told or len(self._told) >= MOST_TOLD:

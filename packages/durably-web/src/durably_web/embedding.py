@@ -71,7 +71,7 @@ class Host(Protocol):
         """Let in whoever looks at the page."""
         ...
 
-    def notice(self, component: Component) -> None:
+    def point_out(self, component: Component) -> None:
         """Tell the page's author what looks like a mistake."""
         ...
 
@@ -111,7 +111,7 @@ class _Method(Generic[P]):
         async def render() -> Html:
             request = request_of(args[0] if args else None, name)
             component = from_python(self._component, args[1:], props)
-            host.notice(component)
+            host.point_out(component)
             return await host.kit.render(component, await host.visit(request))
 
         name = name_of(self._component)
@@ -119,7 +119,7 @@ class _Method(Generic[P]):
 
     def _placeholder(self, host: Host, urls: Urls, /, *args: P.args, **props: P.kwargs) -> Html:
         component = from_python(self._component, args, props)
-        host.notice(component)
+        host.point_out(component)
         return host.kit.placeholder(component, urls)
 
 

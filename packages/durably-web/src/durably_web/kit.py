@@ -106,7 +106,7 @@ class Kit:
         """The component with its data; an explanation in its place if there is nothing to show."""
         component = component.on(visit)
         try:
-            inner = await self.inside(component, visit)
+            inner = await self._filled(component, visit)
         except HTTPException as error:
             inner = self.trouble(error)
         except (StoreError, NotRunningError) as error:
@@ -127,8 +127,7 @@ class Kit:
         Raises:
             HTTPException: It is not there for this visitor.
         """
-        component = component.on(visit)
-        return self.fill(component, await component.load(visit), visit)
+        return await self._filled(component.on(visit), visit)
 
     def fill(self, component: Component, c: object, visit: Visit) -> Markup:
         """A component's template with something to show."""
@@ -157,6 +156,9 @@ class Kit:
         return self._templates.render(
             "durably/components/error_state.html", error=error, detail=answers.detail(error)
         )
+
+    async def _filled(self, component: Component, visit: Visit) -> Markup:
+        return self.fill(component, await component.load(visit), visit)
 
     def _host(self, component: Component, urls: Urls, inner: Markup, *, trigger: str) -> Html:
         url = urls.fragment(component.name, component.query())

@@ -63,8 +63,8 @@ MOST_STREAMS = 1000
 """Streams that one handler serves at a time."""
 
 NEVER = 86_400_000
-"""Milliseconds after which a client comes again once a run's end is told: a day. The reference's client never closes its `EventSource`, and takes the
-204 that would stop it for a broken connection."""
+"""Milliseconds after which a client comes again once a run's end is told: a day. The reference's client
+never closes its `EventSource`, and takes the 204 that would stop it for a broken connection."""
 
 CURSOR = re.compile(r"[0-9]{1,18}\.[0-9]{1,14}")
 EPOCH = datetime.fromtimestamp(0, UTC)
