@@ -144,7 +144,7 @@ class Actions:
             return self._pages.question(
                 visit,
                 Question(
-                    text=f"{word} {len(chosen)} selected {'run' if len(chosen) == 1 else 'runs'}?",
+                    text=f"{word} {wording.many(len(chosen), 'selected run')}?",
                     detail="Those where it makes no sense any more are left alone.",
                     word=word,
                 ),
